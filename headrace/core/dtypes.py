@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-# The offset between a type's number and its reference type's (`DT_FLOAT` = 1, `DT_FLOAT_REF` = 101).
+# What a reference type's number has more than the type's (`DT_FLOAT` = 1, `DT_FLOAT_REF` = 101).
 _REF_OFFSET = 100
 
 # How TensorFlow marks quantised values inside NumPy: a structure of one field, named for the type.
@@ -73,7 +73,7 @@ class DType:
       as_numpy_dtype: the NumPy scalar type (a structured `np.dtype` for quantised types).
       base_dtype: this type without the reference; real_dtype: the type of the real part.
       is_ref_dtype, is_bool, is_integer, is_floating, is_complex, is_quantized, is_unsigned,
-      is_numpy_compatible: what kind of type it is; quantised types are neither integer nor unsigned.
+      is_numpy_compatible: its kind; quantised types are neither integer nor unsigned.
       size: bytes per element.
     """
 
@@ -114,7 +114,7 @@ class DType:
     size: int
 
     def __new__(cls, type_enum: int) -> DType:
-        """Returns the type numbered `type_enum` in `types.proto`; raises TypeError if there is none."""
+        """Returns the type of that number in `types.proto`; raises TypeError if there is none."""
         dtype = _BY_ENUM.get(int(type_enum))
         if dtype is None:
             raise TypeError(f"type_enum is not a valid types_pb2.DataType: {type_enum}")
@@ -147,7 +147,7 @@ class DType:
 
     @property
     def limits(self) -> tuple[Any, Any]:
-        """The intensity limits (0, max) of an image of this type; raises KeyError if it has none."""
+        """The intensity limits (0, max) of such an image; raises KeyError if there are none."""
         # TF differs: it cannot look bool up and raises KeyError there too.
         return 0, dtype_range[self.as_numpy_dtype][1]
 
@@ -308,8 +308,9 @@ _LOOKUP = _build_lookup()
 def as_dtype(type_value: Any) -> DType:
     """Returns the `DType` that `type_value` names.
 
-    type_value: a DType, a number of `types.proto`, a name ("float32", "half", "float32_ref"), a NumPy type or
-    dtype, or one of Python's float, bool and object (Python's int is refused, as it could be either width).
+    type_value: a DType, a number of `types.proto`, a name ("float32", "half", "float32_ref"), a
+    NumPy type or dtype, or one of Python's float, bool and object (int is refused, as it could be
+    either width).
     Raises TypeError for anything else.
     """
     if type_value.__class__ is DType:

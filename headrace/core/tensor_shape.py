@@ -1,7 +1,7 @@
 """Static shapes: `Dimension` and `TensorShape`, either of which may be partly or wholly unknown.
 
-A shape is stored as a plain tuple of `int | None` (`None` alone for an unknown rank), because shape rules run
-for every node that is made; `Dimension` objects exist only while somebody holds one.
+A shape is stored as a plain tuple of `int | None` (`None` alone for an unknown rank), because shape
+rules run for every node that is made; `Dimension` objects exist only while somebody holds one.
 """
 
 from __future__ import annotations
@@ -221,8 +221,8 @@ def as_dimension(value: Any) -> Dimension:
 class TensorShape:
     """A shape: fully known, of known rank with unknown lengths, or of unknown rank.
 
-    dims: None for an unknown rank; a shape, a `TensorShapeProto`, one length, or an iterable of lengths,
-    each an int, a `Dimension` or None.
+    dims: None for an unknown rank; a shape, a `TensorShapeProto`, one length, or an iterable of
+    lengths, each an int, a `Dimension` or None.
     Raises TypeError or ValueError: a length is not a whole number that is at least zero.
     """
 
@@ -259,7 +259,7 @@ class TensorShape:
 
     @classmethod
     def of(cls, dims: Dims) -> TensorShape:
-        """Makes a shape of a tuple that is known to hold only ints >= 0 and None; checks nothing."""
+        """Makes a shape of a tuple known to hold only ints >= 0 and None; checks nothing."""
         shape = _new(TensorShape)
         shape._dims = dims
         return shape
@@ -342,7 +342,7 @@ class TensorShape:
         raise ValueError(f"Shapes {self} and {other} are not compatible")
 
     def concatenate(self, other: Any) -> TensorShape:
-        """Returns the lengths of this shape followed by those of `other`; unknown if either rank is."""
+        """Returns this shape followed by `other`; of unknown rank if either is."""
         other = as_shape(other)
         if self._dims is None or other._dims is None:
             return TensorShape.of(None)
@@ -403,7 +403,7 @@ class TensorShape:
             raise ValueError(f"Shapes {self} and {other} are incompatible")
 
     def most_specific_compatible_shape(self, other: Any) -> TensorShape:
-        """Returns the narrowest shape that is true of both: what they agree on, the rest unknown."""
+        """Returns the narrowest shape true of both: what they agree on, the rest unknown."""
         x, y = self._dims, as_shape(other)._dims
         if x is None or y is None or len(x) != len(y):
             return TensorShape.of(None)
@@ -419,7 +419,7 @@ class TensorShape:
             raise ValueError(f"Shape {self} is not fully defined")
 
     def as_list(self) -> IntList:
-        """Returns the lengths as a list of int and None; raises ValueError where the rank is unknown."""
+        """Returns the lengths as int and None; raises ValueError where the rank is unknown."""
         if self._dims is None:
             raise ValueError("as_list() is not defined on an unknown TensorShape.")
         return list(self._dims)
@@ -444,7 +444,7 @@ class TensorShape:
         x = self._dims
         return x is y or (x == y and x is not None and None not in x)
 
-    def __ne__(self, other: object) -> Any:
+    def __ne__(self, other: object) -> bool:
         try:
             y = as_shape(other)._dims
         except TypeError:
@@ -452,16 +452,7 @@ class TensorShape:
         x = self._dims
         if x is None or y is None:
             raise ValueError("The inequality of unknown TensorShapes is undefined.")
-        if len(x) != len(y):
-            return True
-        if x is y:
-            return False
-        for a, b in zip(x, y, strict=True):
-            if a is None or b is None:
-                return None
-            if a != b:
-                return True
-        return False
+        return x is not y and (x != y or None in x)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType] (equality is not transitive)
 
