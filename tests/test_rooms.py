@@ -1,6 +1,7 @@
 """The order of rooms: data flows down the list, a room imports only rooms above it."""
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -11,16 +12,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "headrace"
 
-# `lowering` holds what lowering rules need at trace time (static values, random, dtypes), so it
-# stands above `graph` and `ops`: op rules may import it, it knows of no graph.
 LAYERS = (
     "core",
     "io",
-    "lowering",
+    "trace",  # the files of `lowering` that know of no graph; see trace_files()
     "graph",
     "ops",
     "autodiff",
     "passes",
+    "lowering",
     "runtime",
     "distributed",
     "session",
@@ -57,7 +57,37 @@ def source_files():
 
 def room_of(path):
     parts = path.relative_to(PACKAGE).parts
+    if path in trace_files():
+        return "trace"
     return parts[0] if len(parts) > 1 else None
+
+
+@functools.cache
+def trace_files():
+    """The files of `lowering` that rules of ops may import: random streams, checks, static values.
+
+    What makes them so is that they import nothing of Headrace but `core`, `io` and one another.
+    """
+    files = set((PACKAGE / "lowering").glob("*.py"))
+    above = {PACKAGE / "core", PACKAGE / "io"}
+    while rejected := {
+        path
+        for path in files
+        for _, module in imports_of(path)
+        if module.startswith("headrace.")
+        and not above & {file_of(module), *file_of(module).parents}
+        and file_of(module) not in files
+    }:
+        files -= rejected
+    return files
+
+
+def file_of(module):
+    """The file or folder of a dotted module of Headrace."""
+    path = ROOT.joinpath(*module.split("."))
+    if path == PACKAGE / "lowering":
+        return path / "__init__.py"
+    return path if path.is_dir() else path.with_suffix(".py")
 
 
 class _Imports(ast.NodeVisitor):
@@ -80,12 +110,17 @@ class _Imports(ast.NodeVisitor):
         if node.level:
             base = self.package[: len(self.package) - node.level + 1]
             module = ".".join([*base, module]).rstrip(".")
+        names = [f"{module}.{alias.name}" for alias in node.names]
         if module == "headrace":  # from headrace import graph
-            self.found += [(node.lineno, f"headrace.{alias.name}") for alias in node.names]
+            self.found += [(node.lineno, name) for name in names]
+        elif module == "headrace.lowering":  # a file of it, or a name of its __init__
+            files = [name if file_of(name).exists() else module for name in names]
+            self.found += [(node.lineno, name) for name in files]
         else:
             self.found.append((node.lineno, module))
 
 
+@functools.cache
 def imports_of(path):
     package = list(path.relative_to(ROOT).parent.parts)
     visitor = _Imports(package)
@@ -101,8 +136,9 @@ def room_edges():
             parts = module.split(".")
             if parts[0] != "headrace" or len(parts) < 2 or parts[1] not in ROOMS:
                 continue
-            if room and parts[1] != room:
-                yield f"{path.relative_to(ROOT)}:{line}", room, parts[1]
+            other = "trace" if file_of(module) in trace_files() else parts[1]
+            if room and other != room:
+                yield f"{path.relative_to(ROOT)}:{line}", room, other
 
 
 def may_import(room, other):
@@ -142,7 +178,8 @@ def test_side_rooms_have_no_cycle():
 
 
 def test_the_order_is_checked():
-    assert may_import("ops", "lowering") and not may_import("lowering", "ops")
+    assert may_import("lowering", "ops") and not may_import("ops", "lowering")
+    assert may_import("ops", "trace") and not may_import("trace", "graph")
     assert may_import("keras", "layers") and may_import("cli", "compat")
     assert not may_import("graph", "train") and not may_import("api", "compat")
 
