@@ -113,6 +113,8 @@ def convert_to_numpy(
         elif cls is float:
             if dtype is dtypes.float32 and -_FLOAT32_MAX <= value <= _FLOAT32_MAX:
                 return np.array(value, _np_float32)
+            if dtype is dtypes.float64:
+                return np.array(value)
         elif cls is int and (
             dtype is dtypes.int32 or dtype is dtypes.float32 or dtype is dtypes.int64
         ):
@@ -213,7 +215,8 @@ def _dense_dims(value: Any) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def _ragged(value: Any) -> ValueError:
+def _ragged(value: Any) -> Exception:
+    """Returns the error for lists of different lengths or depths."""
     wanted = list(_dense_dims(value))
     # The leading dimensions that all the lists agree in.
     got: list[int] = []
@@ -221,6 +224,8 @@ def _ragged(value: Any) -> ValueError:
     while all(isinstance(v, list | tuple) for v in level) and len({len(v) for v in level}) == 1:
         got.append(len(level[0]))
         level = [inner for v in level for inner in v]
+    if got == wanted:  # A list where its neighbours are numbers.
+        return _unconvertible(value)
     return ValueError(
         f"Argument must be a dense tensor: {value} - got shape {got}, but wanted {wanted}."
     )
