@@ -254,14 +254,14 @@ def _compare(x: Any, y: Any, check_types: bool, top: int) -> None:
     if x_kind == _COMPOSITE or y_kind == _COMPOSITE:
         _compare_specs(x, y)
     x_values, y_values = _values(x, x_kind), _values(y, y_kind)
+    for x_child, y_child in zip(x_values, y_values, strict=False):
+        _compare(x_child, y_child, check_types, top)
     if len(x_values) != len(y_values):
         raise _Mismatch(
             ValueError,
             "The two structures don't have the same number of elements. "
             f"First structure: {_describe(x)}. Second structure: {_describe(y)}",
         )
-    for x_child, y_child in zip(x_values, y_values, strict=True):
-        _compare(x_child, y_child, check_types, top)
 
 
 def _same_type(x: Any, x_kind: int, y: Any, y_kind: int) -> bool:

@@ -457,7 +457,7 @@ class TensorShape:
     __hash__ = None  # pyright: ignore[reportAssignmentType] (equality is not transitive)
 
     def __reduce__(self) -> Any:
-        return TensorShape, (self._dims,)
+        return TensorShape, (self.dims,)
 
 
 _new = object.__new__
