@@ -1,11 +1,13 @@
 """The Philox 4x32-10 stream of random bits that TensorFlow's random ops draw from.
 
-A *state* is a uint32[6] array: two key words, then the four words of a 128-bit counter, least significant first.
-One *block* is the four 32-bit words that Philox makes from one value of the counter. Every op owns a state; a draw
-reads the blocks after it and moves the counter on by as many blocks as TensorFlow reserves.
+A *state* is a uint32[6] array: two key words, then the four words of a 128-bit counter, least
+significant first. One *block* is the four 32-bit words that Philox makes from one value of the
+counter. Every op owns a state; a draw reads the blocks after it and moves the counter on by as many
+blocks as TensorFlow reserves.
 
-Everything here exists once and runs in two ways: where the state is a `np.ndarray`, NumPy computes at once; where it is
-a JAX array (or a tracer), the same code traces. 64-bit types must be on in JAX (`jax.enable_x64`).
+Everything here exists once and runs in two ways: where the state is a `np.ndarray`, NumPy computes
+at once; where it is a JAX array (or a tracer), the same code traces. 64-bit types must be on in JAX
+(`jax.enable_x64`).
 """
 
 import os
@@ -80,8 +82,8 @@ def words_at(state: Array, block: Array) -> tuple[Array, Array, Array, Array]:
     """The four words of the blocks that lie `block` after the state's counter.
 
     block: uint64, any shape but scalar.
-    Returns four arrays of that shape, uint64 with values below 2**32: wider than needed, because the products inside
-    are 64 bits wide and a compiler keeps one vector width throughout.
+    Returns four arrays of that shape, uint64 with values below 2**32: wider than needed, because
+    the products inside are 64 bits wide and a compiler keeps one vector width throughout.
     """
     wide = state.astype(np.uint64)
     low, high = _counter(wide)
@@ -98,8 +100,9 @@ def generate(
 ) -> Array:
     """Makes numbers of 32 or 64 bits from successive pairs of words of the stream.
 
-    convert: takes the two words of each of n pairs (uint64[n] each) and returns uint64[n]: the bits of the one 64-bit
-    number, or of the two 32-bit numbers (the first one in the low half), that a pair gives.
+    convert: takes the two words of each of n pairs (uint64[n] each) and returns uint64[n]: the bits
+    of the one 64-bit number, or of the two 32-bit numbers (the first one in the low half), that a
+    pair gives.
     stride: distance of successive blocks in the stream; a block gives two pairs.
     Returns the first `size` numbers: [size], of type `dtype`.
     """
@@ -116,8 +119,8 @@ def generate(
         return packed.reshape(-1).view(dtype)[:size]
 
     def packed(state):
-        # One element per pair: each block is computed twice, and still in less time than it takes to interleave
-        # the four words of a block that was computed once.
+        # One element per pair: each block is computed twice, and still in less time than it takes
+        # to interleave the four words of a block that was computed once.
         index = lax.iota(np.uint64, pairs)
         words = words_at(state, (index >> np.uint64(1)) * np.uint64(stride))
         odd = (index & np.uint64(1)) != 0
@@ -171,8 +174,9 @@ def _philox(key0: Array, key1: Array, low: Array, high: Array) -> tuple[Array, .
 def _computed_once(fn: Callable[[Array], Array], state: Array, size: int) -> Array:
     """`fn(state)`, a uint64[size], kept by XLA's CPU compiler from being fused into what consumes it.
 
-    A pass of XLA's that finds arithmetic cheap would otherwise recompute all of it for each consumer and for each half of a
-    packed number. It does not look into a conditional, and drops `lax.optimization_barrier` before it fuses.
+    A pass of XLA's that finds arithmetic cheap would otherwise recompute all of it for each
+    consumer and for each half of a packed number. It does not look into a conditional;
+    `lax.optimization_barrier` is gone before it runs.
     """
     if size < _BARRIER_SIZE:
         return fn(state)

@@ -1,9 +1,10 @@
 """Draws of TensorFlow's random ops: the same numbers from the same seeds, on every device.
 
-Each function takes a state (see `philox`) and returns what was drawn together with the state to go on from, moved by as
-many blocks as TensorFlow's CPU kernel reserves. Stateless ops draw from `stateless_state(seed)` and drop the new state.
-NumPy states give NumPy results, traced states traced results; shapes are static. Uniforms and integers equal
-TensorFlow's exactly, what goes through a logarithm or a sine to the last bit or two.
+Each function takes a state (see `philox`) and returns what was drawn together with the state to go
+on from, moved by as many blocks as TensorFlow's CPU kernel reserves. Stateless ops draw from
+`stateless_state(seed)` and drop the new state. NumPy states give NumPy results, traced states
+traced results; shapes are static. Uniforms and integers equal TensorFlow's exactly, what goes
+through a logarithm or a sine to the last bit or two.
 
 Distributions that accept and reject at length are in `random_rejection`.
 """
@@ -36,13 +37,17 @@ _TRUNCATION = 2.0
 # TensorFlow keeps the logarithm of Box and Muller's method away from 0.
 _SMALLEST_UNIFORM = 1e-7
 
+# Groups of a truncated normal that are filled together.
+_GROUPS_AT_ONCE = 16384
+
 _HALF_TYPES = {np.dtype(np.float16): 10, np.dtype(ml_dtypes.bfloat16): 7}
 
 
 def uniform(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Array]:
     """Uniform numbers in [0, 1).
 
-    dtype: float16, bfloat16, float32 (as many random bits as the mantissa has) or float64 (52 bits).
+    dtype: float16, bfloat16, float32 (as many random bits as the mantissa has) or float64 (52
+    bits).
     Returns the numbers, of `shape`, and the new state.
     """
     dtype, size = np.dtype(dtype), math.prod(shape)
@@ -77,17 +82,25 @@ def truncated_normal(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> t
     Returns the numbers, of `shape`, and the new state.
     """
     dtype, size = np.dtype(dtype), math.prod(shape)
-    # TensorFlow fills groups of as many numbers as a block gives. Each group has 256 blocks' worth of words per
+    # TensorFlow fills groups of as many numbers as a block gives. Each group has 256 words per
     # number to itself, and keeps the first numbers in range.
-    if dtype == np.float64:
-        per_group, draw = 2, normal64
-    else:
-        per_group, draw = 4, _normal32
+    per_group, draw = (2, normal64) if dtype == np.float64 else (4, _normal32)
     stride = per_group * RESERVED_PER_OUTPUT // 4
     groups = -(-size // per_group)
-    numbers = draw(state, groups * per_group, stride).reshape(groups, per_group)
-    if groups:
-        numbers = _complete_groups(state, numbers, stride)
+    if isinstance(state, np.ndarray):
+        numbers = _fill_groups_numpy(state, groups, per_group, stride, draw)
+    elif groups <= _GROUPS_AT_ONCE:
+        numbers = _fill_groups(state, groups, per_group, stride, draw)
+    else:
+        # In parts, so that the rare third round costs one part and not all of them; and they stay
+        # in the cache.
+        starts = np.arange(0, groups, _GROUPS_AT_ONCE, dtype=np.uint64) * np.uint64(stride)
+        numbers = lax.map(
+            lambda start: _fill_groups(
+                advance(state, start), _GROUPS_AT_ONCE, per_group, stride, draw
+            ),
+            starts,
+        )
     numbers = numbers.reshape(-1)[:size]
     return numbers.astype(dtype).reshape(shape), after_outputs(state, size)
 
@@ -124,10 +137,10 @@ def permutation(state: Array, size: int) -> tuple[Array, Array]:
     """
     if size <= 1:
         return np.arange(size, dtype=np.int64), state
-    # Row i, in ascending order, changes places with row target[i] >= i. That is sequential; but the element that
-    # step i finds in its target was put there by the latest earlier step with the same target, if any, and was
-    # what that step found in its own row. So "what step i finds in its own row" is a forest over the steps,
-    # whose roots are found by pointer doubling.
+    # Row i, in ascending order, changes places with row target[i] >= i. That is sequential; but the
+    # element that step i finds in its target was put there by the latest earlier step with the same
+    # target, if any, and was what that step found in its own row. So "what step i finds in its own
+    # row" is a forest over the steps, whose roots are found by pointer doubling.
     words = generate(state, size - 1, np.uint32, lambda x, y: x | (y << np.uint64(32)))
     host = isinstance(state, np.ndarray)
     xp = np if host else jnp
@@ -135,7 +148,8 @@ def permutation(state: Array, size: int) -> tuple[Array, Array]:
     left = np.arange(size, 1, -1).astype(np.uint32)
     target = xp.concatenate([(words % left).astype(np.int64) + step[:-1], step[-1:]])
 
-    # Steps ordered by target, then by time; `latest[i]` is the step before i in that order, -1 if it has another target.
+    # Steps ordered by target, then by time; `latest[i]` is the step before i in that order, -1 if
+    # with another target.
     sorted_keys = xp.sort((target << np.int64(32)) | step)
     by_target, found = sorted_keys & np.int64(0xFFFFFFFF), sorted_keys >> np.int64(32)
     previous = xp.where(found[1:] == found[:-1], by_target[:-1], np.int64(-1))
@@ -143,7 +157,8 @@ def permutation(state: Array, size: int) -> tuple[Array, Array]:
     if host:
         latest = np.empty(size, np.int64)
         latest[by_target] = previous
-        # The latest step before i that wrote to row i: the last one of row i's group that is not i itself.
+        # The latest step before i that wrote to row i: the last one of row i's group that is not i
+        # itself.
         root = step.copy()
         last = np.append(found[1:] != found[:-1], True)
         writer = np.where(by_target == found, previous, by_target)[last]
@@ -166,12 +181,13 @@ def multinomial(state: Array, logits: Array, samples: int, dtype: np.dtype) -> t
     """Draws class numbers from unnormalised log-probabilities.
 
     logits: [batch, classes], any real type; what is not finite has probability 0.
-    Returns [batch, samples] of `dtype`, and the new state. A row without a finite logit gives `classes`.
+    Returns [batch, samples] of `dtype`, and the new state. A row without a finite logit gives
+    `classes`.
 
-    The stream is TensorFlow's where one thread does the work: with more, it starts each thread's rows at a place that
-    depends on the number of threads.
+    The stream is TensorFlow's where one thread does the work: with more, it starts each thread's
+    rows at a place that depends on the number of threads.
     """
-    batch, classes = logits.shape
+    batch = logits.shape[0]
     if batch * samples == 0:
         return np.zeros((batch, samples), dtype), state
     host = isinstance(state, np.ndarray) and isinstance(logits, np.ndarray)
@@ -186,7 +202,8 @@ def multinomial(state: Array, logits: Array, samples: int, dtype: np.dtype) -> t
         rows = [np.searchsorted(c, x, side="right") for c, x in zip(cumulative, level)]
         numbers = np.stack(rows)
     else:
-        # vmap of a binary search; a comparison of all samples with all classes would be batch * samples * classes.
+        # vmap of a binary search; a comparison of all samples with all classes would be batch *
+        # samples * classes.
         numbers = jax.vmap(partial(jnp.searchsorted, side="right"))(cumulative, level)
     blocks = batch * (-(-samples // 4) * 4 * 2) * RESERVED_PER_OUTPUT
     return numbers.astype(dtype), advance(state, blocks)
@@ -240,10 +257,11 @@ def _normal32(state: Array, size: int, stride: int = 1) -> Array:
 def _box_muller32(x: Array, y: Array) -> Array:
     """The bits of the two float32 normals that a pair of words gives.
 
-    All steps are in float64 and rounded where TensorFlow's float32 arithmetic rounds. That is as fast: the words come in
-    64-bit lanes, and one polynomial each is shared by the whole range. It must stay one fusion for XLA, which
-    is why there is no division and no call to its logarithm here: it ends a fusion at both, and would start
-    the next one by computing the words again.
+    All steps are in float64 and rounded where TensorFlow's float32 arithmetic rounds. That is as
+    fast: the words come in 64-bit lanes, and one polynomial each is shared by the whole range. It
+    must stay one fusion for XLA, which
+    is why there is no division and no call to its logarithm here: it ends a fusion at both, and
+    would start the next one by computing the words again.
     """
     u, turn = (_bits23_to_float64(w) for w in (x, y))
     if isinstance(u, np.ndarray):
@@ -320,61 +338,60 @@ def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     return value
 
 
-def _complete_groups(state: Array, numbers: Array, stride: int) -> Array:
-    """Replaces the groups (rows of `numbers`) that hold an outlier, by drawing on from their own blocks."""
-    groups, per_group = numbers.shape
-    pending = (abs(numbers) >= _TRUNCATION).any(axis=1)
-    if isinstance(state, np.ndarray):
-        (index,) = pending.nonzero()
-        kept, count, block = _no_numbers(index, per_group, numbers.dtype, stride)
-        while (count < per_group).any():
-            kept, count, block = _keep_block(state, kept, count, block)
+def _fill_groups(state: Array, groups: int, per_group: int, stride: int, draw) -> Array:
+    """The first `per_group` numbers in range from each group's own blocks, [groups, per_group], traced."""
+
+    def one_round(carry):
+        kept, count, block = carry
+        drawn = draw(advance(state, block), groups * per_group, stride)
+        kept, count = _keep_in_range(kept, count, drawn.reshape(groups, per_group))
+        return kept, count, block + np.uint64(1)
+
+    dtype = np.float64 if per_group == 2 else np.float32
+    kept, count = jnp.zeros((groups, per_group), dtype), jnp.zeros((groups, 1), np.int32)
+    return lax.while_loop(
+        lambda carry: (carry[1] < per_group).any(), one_round, (kept, count, np.uint64(0))
+    )[0]
+
+
+def _fill_groups_numpy(
+    state: np.ndarray, groups: int, per_group: int, stride: int, draw
+) -> np.ndarray:
+    """As `_fill_groups`; rounds after the first are for the groups that want more only."""
+    numbers = draw(state, groups * per_group, stride).reshape(groups, per_group)
+    (index,) = (abs(numbers) >= _TRUNCATION).any(axis=1).nonzero()
+    kept, count = np.zeros_like(numbers[index]), np.zeros((len(index), 1), np.int32)
+    kept, count = _keep_in_range(kept, count, numbers[index])
+    block = 1
+    while len(index):
         numbers[index] = kept
-        return numbers
-
-    # One group in six is expected here; room for one in four ends this in one pass, but for very few groups.
-    capacity = groups if groups < 512 else groups // 4
-
-    def one_pass(carry):
-        numbers, pending = carry
-        (index,) = jnp.nonzero(pending, size=capacity, fill_value=groups)
-        kept, _, _ = lax.while_loop(
-            lambda c: (c[1] < per_group).any(),
-            lambda c: _keep_block(state, *c),
-            _no_numbers(index, per_group, numbers.dtype, stride),
-        )
-        return numbers.at[index].set(kept, mode="drop"), pending.at[index].set(False, mode="drop")
-
-    return lax.while_loop(lambda c: c[1].any(), one_pass, (numbers, pending))[0]
+        wanting = count[:, 0] < per_group
+        index, kept, count = index[wanting], kept[wanting], count[wanting]
+        words = words_at(state, index.astype(np.uint64) * np.uint64(stride) + np.uint64(block))
+        if per_group == 2:
+            uniforms = (bitcast(_one_to_two64(*words[i : i + 2]), np.float64) - 1 for i in (0, 2))
+            drawn = box_muller(*(u.reshape(-1, 1) for u in uniforms))
+        else:
+            pairs = (bitcast(_box_muller32(*words[i : i + 2]), np.float32) for i in (0, 2))
+            drawn = np.concatenate(list(pairs), axis=1)
+        kept, count = _keep_in_range(kept, count, drawn.reshape(-1, per_group))
+        block += 1
+    return numbers
 
 
-def _no_numbers(index: Array, per_group: int, dtype: np.dtype, stride: int) -> tuple[Array, ...]:
-    """What `_keep_block` starts with: nothing kept, and the groups' first blocks."""
-    xp = np if isinstance(index, np.ndarray) else jnp
-    kept = xp.zeros((len(index), per_group), dtype)
-    return kept, xp.zeros(len(index), np.int32), index.astype(np.uint64) * np.uint64(stride)
+def _keep_in_range(kept: Array, count: Array, drawn: Array) -> tuple[Array, Array]:
+    """Appends the numbers of `drawn` that are in range to each row of `kept`, as far as there is room.
 
-
-def _keep_block(state: Array, kept: Array, count: Array, block: Array) -> tuple[Array, ...]:
-    """Appends the numbers in range of one more block to each group, as far as there is room.
-
-    kept: [n, per_group], 0 where nothing is kept yet.  count: int32[n], how many are kept.  block: uint64[n].
-    Returns the three, updated.
+    kept, drawn: [n, k].  count: int32[n, 1], how many of a row are kept; more than k where there
+    was no room.
     """
-    per_group = kept.shape[1]
-    xp = np if isinstance(block, np.ndarray) else jnp
-    if per_group == 2:
-        uniforms = uniform64_at(state, block)
-        candidates = box_muller(*(u.reshape(-1, 1) for u in uniforms)).reshape(-1, 2)
-    else:
-        words = words_at(state, block)
-        pairs = [_box_muller32(*words[:2]), _box_muller32(*words[2:])]
-        candidates = xp.concatenate([bitcast(p, np.float32) for p in pairs], axis=1)
-    in_range = abs(candidates) < _TRUNCATION
-    place = count[:, None] + xp.cumsum(in_range, axis=1, dtype=np.int32) - 1
-    chosen = in_range[:, :, None] & (place[:, :, None] == np.arange(per_group))
-    kept = kept + xp.where(chosen, candidates[:, :, None], 0).sum(axis=1)
-    return kept, count + in_range.sum(axis=1, dtype=np.int32), block + np.uint64(1)
+    place = np.arange(kept.shape[1], dtype=np.int32)
+    for column in range(kept.shape[1]):
+        number = drawn[:, column : column + 1]
+        in_range = abs(number) < _TRUNCATION
+        kept = where(in_range & (count == place), number, kept)
+        count = count + in_range.astype(np.int32)
+    return kept, count
 
 
 def _mantissa32(word: Array, bits: int) -> Array:
