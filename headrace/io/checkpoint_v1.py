@@ -150,7 +150,7 @@ def _encode_values(values: np.ndarray, dtype: DType) -> list[bytes | memoryview]
         return []
     if dtype in _FIXED_WIDTH_FIELDS:
         field, stored = _FIXED_WIDTH_FIELDS[dtype]
-        raw = memoryview(np.ascontiguousarray(values, stored).view(np.uint8))
+        raw = np.ascontiguousarray(values, stored).view(np.uint8).data
         return wire.length_delimited(_FIELD_NUMBERS[field], raw)
     proto = protos.TensorProto()
     if dtype is dtypes.string:

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from headrace.core import errors
 
@@ -16,7 +16,7 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9.+-]*)://")
 # Linux moves at most about 2 GiB in one call; smaller pieces also let other threads in.
 _CHUNK = 1 << 26
 
-_ERRORS_BY_ERRNO: dict[int, type[errors.OpError]] = {}
+_ERRORS_BY_ERRNO: dict[int, Callable[[None, None, str], errors.OpError]] = {}
 for _error_class, _numbers in (
     (
         errors.InvalidArgumentError,

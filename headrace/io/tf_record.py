@@ -36,7 +36,7 @@ class TFRecordCompressionType:
 class TFRecordOptions:
     """How to compress a file of records; None is zlib's default, buffer sizes mean nothing here."""
 
-    compression_type_map = {  # noqa: RUF012 (a public name, as in TensorFlow)
+    compression_type_map = {
         TFRecordCompressionType.ZLIB: "ZLIB",
         TFRecordCompressionType.GZIP: "GZIP",
         TFRecordCompressionType.NONE: "",

@@ -101,8 +101,8 @@ def shards():
 
 def many_tensors():
     """Returns enough tensors for tables of several blocks."""
-    return [
-        ("layer_%d/block_%d/weights/with_a_long_name" % (i % 17, i), "", "float32",
-         pattern("float32", (i % 40,), i))
-        for i in range(6000)
-    ]  # fmt: skip
+    tensors = []
+    for i in range(6000):
+        name = f"layer_{i % 17}/block_{i}/weights/with_a_long_name"
+        tensors.append((name, "", "float32", pattern("float32", (i % 40,), i)))
+    return tensors

@@ -275,16 +275,18 @@ assert protos.CheckpointState.DESCRIPTOR.full_name == "tensorflow.CheckpointStat
 
 
 def test_big_endian_files_are_read(tmp_path):
-    from headrace.io import protos, tensor_bundle
+    from headrace.io import protos
     from headrace.io.checksum import masked_crc32c
+    from headrace.io.local_files import AtomicFile
+    from headrace.io.table import TableWriter
 
     values = np.array([1 + 2j, -3.5j], np.complex64)
     raw = values.view(np.float32).astype(">f4").tobytes()
     (tmp_path / "c.data-00000-of-00001").write_bytes(raw)
     entry = protos.BundleEntryProto(dtype=8, size=len(raw), crc32c=masked_crc32c(raw))
     entry.shape.dim.add(size=2)
-    with tensor_bundle.AtomicFile(str(tmp_path / "c.index")) as file:
-        table = tensor_bundle.TableWriter(file)
+    with AtomicFile(str(tmp_path / "c.index")) as file:
+        table = TableWriter(file)
         table.add(b"", protos.BundleHeaderProto(num_shards=1, endianness=1).SerializeToString())
         table.add(b"x", entry.SerializeToString())
         table.finish()

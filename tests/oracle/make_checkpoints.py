@@ -62,7 +62,7 @@ def main():
     save(gen_io_ops.save_slices, path("v1"), cases.v1_tensors())
     parts = []
     for i, tensors in enumerate(cases.shards()):
-        parts.append(path("temp_%d/part" % i))
+        parts.append(path(f"temp_{i}/part"))
         save(gen_io_ops.save_v2, parts[-1], tensors)
     merge(parts, path("sharded"))
     # Too large to keep: only what they hash to.
