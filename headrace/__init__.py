@@ -1,0 +1,10 @@
+"""Headrace: TensorFlow as it was before 2.0, on XLA. Use it as `import headrace as tf`."""
+
+import sys as _sys
+
+import headrace.api
+from headrace.api import namespace as _namespace
+
+__version__ = "0.1.0"
+
+_namespace.build(_sys.modules[__name__])

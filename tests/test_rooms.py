@@ -15,12 +15,11 @@ PACKAGE = ROOT / "headrace"
 LAYERS = (
     "core",
     "io",
-    "trace",  # the files of `lowering` that know of no graph; see trace_files()
     "graph",
+    "passes",
+    "lowering",  # rules of ops call its kernels (random numbers, checks), so it stands above them
     "ops",
     "autodiff",
-    "passes",
-    "lowering",
     "runtime",
     "distributed",
     "session",
@@ -57,29 +56,7 @@ def source_files():
 
 def room_of(path):
     parts = path.relative_to(PACKAGE).parts
-    if path in trace_files():
-        return "trace"
     return parts[0] if len(parts) > 1 else None
-
-
-@functools.cache
-def trace_files():
-    """The files of `lowering` that rules of ops may import: random streams, checks, static values.
-
-    What makes them so is that they import nothing of Headrace but `core`, `io` and one another.
-    """
-    files = set((PACKAGE / "lowering").glob("*.py"))
-    above = {PACKAGE / "core", PACKAGE / "io"}
-    while rejected := {
-        path
-        for path in files
-        for _, module in imports_of(path)
-        if module.startswith("headrace.")
-        and not above & {file_of(module), *file_of(module).parents}
-        and file_of(module) not in files
-    }:
-        files -= rejected
-    return files
 
 
 def file_of(module):
@@ -136,7 +113,7 @@ def room_edges():
             parts = module.split(".")
             if parts[0] != "headrace" or len(parts) < 2 or parts[1] not in ROOMS:
                 continue
-            other = "trace" if file_of(module) in trace_files() else parts[1]
+            other = parts[1]
             if room and other != room:
                 yield f"{path.relative_to(ROOT)}:{line}", room, other
 
@@ -178,8 +155,8 @@ def test_side_rooms_have_no_cycle():
 
 
 def test_the_order_is_checked():
-    assert may_import("lowering", "ops") and not may_import("ops", "lowering")
-    assert may_import("ops", "trace") and not may_import("trace", "graph")
+    assert may_import("ops", "lowering") and not may_import("lowering", "ops")
+    assert may_import("ops", "lowering") and not may_import("lowering", "ops")
     assert may_import("keras", "layers") and may_import("cli", "compat")
     assert not may_import("graph", "train") and not may_import("api", "compat")
 

@@ -1,0 +1,667 @@
+"""The graph: operations by name, the scopes under which new ones are made, collections."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from headrace.core import device_spec
+from headrace.core.dtypes import DType
+from headrace.graph import default
+from headrace.graph.op_def import OpDef, lookup
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+
+_VALID_OP_NAME = re.compile(r"^[A-Za-z0-9.][A-Za-z0-9_.\-/]*$")
+_VALID_SCOPE_NAME = re.compile(r"^[A-Za-z0-9_.\-/]*$")
+
+
+class _ControlDependencies:
+    """One `with graph.control_dependencies(...)` block: what must run first, and which ops already follow it."""
+
+    __slots__ = ("control_inputs", "is_new_stack", "old_context", "old_stack", "seen")
+
+    def __init__(self, control_inputs: list[Operation] | None) -> None:
+        self.is_new_stack = control_inputs is None
+        self.control_inputs = control_inputs or []
+        self.seen: set[Operation] = set()
+        self.old_stack: list[_ControlDependencies] | None = None
+        self.old_context: Any = None
+
+
+class _Scopes(threading.local):
+    """The scopes in force; each thread has its own once the graph is made thread-local."""
+
+    def __init__(self) -> None:
+        self.devices: list[tuple[Callable[[Operation], Any] | None, str]] = []
+        self.control: list[_ControlDependencies] = []
+        self.colocation: list[Operation | None] = []
+        self.name = ""
+        self.attrs: dict[str, Any] = {}
+        self.gradient_overrides: dict[str, str] = {}
+        self.gradient_functions: dict[str, Any] = {}
+        self.container = ""
+        self.original_op: Operation | None = None
+        self.control_flow_context: Any = None
+
+
+class Graph:
+    """A dataflow graph: operations (nodes) and tensors (edges), plus collections of anything by name.
+
+    Operations are added through the functions of the API while the graph is the default one (`as_default`), and
+    never change or go; sessions may run it while it grows. Adding is thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._operations: list[Operation] = []
+        self._by_name: dict[str, Operation] = {}
+        self._names_in_use: dict[str, int] = {}
+        self._collections: dict[Any, list[Any]] = {}
+        self._scopes = _Scopes()
+        self._finalized = False
+        self._seed: int | None = None
+        self._unfeedable: set[Any] = set()
+        self._unfetchable: set[Any] = set()
+        self._mutations = 0  # changes of existing nodes, which make sessions plan again
+        self._version_of_shapes = 0
+        self._functions: dict[str, Any] = {}
+        self._producer = 134
+        self._min_consumer = 0
+        self._scoped_c_graph = None
+
+    # ---- adding operations
+
+    def add_operation(
+        self,
+        definition: OpDef,
+        inputs: list[Tensor],
+        attrs: dict[str, Any],
+        output_types: Sequence[DType],
+        name: str,
+    ) -> Operation:
+        """Adds a node. `attrs` is complete and `name` is final; scopes of device, control and colocation apply."""
+        if self._finalized:
+            raise RuntimeError("Graph is finalized and cannot be modified.")
+        scopes = self._scopes
+        with self._lock:
+            control = self._control_inputs_for(inputs) if scopes.control else []
+            op = Operation(self, definition, name, inputs, attrs, output_types, control, "")
+            if scopes.attrs:
+                for key, value in scopes.attrs.items():
+                    attrs.setdefault(key, value(op) if callable(value) else value)
+            if scopes.gradient_overrides and definition.name in scopes.gradient_overrides:
+                attrs["_gradient_op_type"] = scopes.gradient_overrides[definition.name]
+            op._gradient_function = scopes.gradient_functions.get(definition.name)
+            op._original_op = scopes.original_op
+            op._control_flow_context = scopes.control_flow_context
+            if scopes.colocation:
+                self._apply_colocation(op)
+            if scopes.devices and not op._device:
+                self._apply_devices(op)
+            self._infer_shapes(op)
+            self._insert(op)
+        if scopes.control:
+            for controller in scopes.control:
+                controller.seen.add(op)
+        return op
+
+    def _insert(self, op: Operation) -> None:
+        if op._name in self._by_name:
+            raise ValueError(f"Duplicate node name in graph: {op._name!r}")
+        op._id = len(self._operations) + 1
+        self._operations.append(op)
+        self._by_name[op._name] = op
+        self._names_in_use.setdefault(op._name.lower(), 1)
+        for tensor in op._inputs:
+            tensor._consumers.append(op)
+        for before in op._control_inputs:
+            before._note_control_output(op)
+
+    @staticmethod
+    def _infer_shapes(op: Operation) -> None:
+        definition = op._definition
+        outputs = op._outputs
+        if not outputs:
+            if definition.shape_rule is not None:
+                definition.shape_rule(op, *_grouped_dims(op))
+            return
+        rule = definition.shape_rule
+        if rule is None:
+            raise LookupError(f"op type {definition.name} has no shape rule")
+        dims = rule(op, *_grouped_dims(op))
+        if dims.__class__ is list:
+            if len(dims) != len(outputs):
+                raise AssertionError(f"{definition.name}: {len(dims)} shapes for {len(outputs)} outputs")
+            for tensor, d in zip(outputs, dims, strict=True):
+                object.__setattr__(tensor, "_dims", d)
+        else:
+            object.__setattr__(outputs[0], "_dims", dims)
+
+    def _control_inputs_for(self, inputs: list[Tensor]) -> list[Operation]:
+        found: list[Operation] = []
+        input_ops = {t._op for t in inputs}
+        for controller in self._scopes.control:
+            # An input that already waits for this block's control inputs makes the edge superfluous.
+            if not controller.seen.isdisjoint(input_ops):
+                continue
+            for op in controller.control_inputs:
+                if op not in input_ops and op not in found:
+                    found.append(op)
+        return found
+
+    def _apply_devices(self, op: Operation) -> None:
+        for function, _ in reversed(self._scopes.devices):
+            if function is None:
+                break
+            op._set_device(function(op) or "")
+
+    def _apply_colocation(self, op: Operation) -> None:
+        groups: list[str] = []
+        for other in self._scopes.colocation:
+            if other is None:
+                continue
+            groups += [g.decode() for g in other.colocation_groups()]
+            op._device = other._device
+        if groups:
+            op._attrs["_class"] = sorted({*op._attrs.get("_class", ()), *groups})
+
+    def create_op(
+        self,
+        op_type: str,
+        inputs: Sequence[Tensor],
+        dtypes: Sequence[Any] | None = None,
+        input_types: Any = None,
+        name: str | None = None,
+        attrs: dict[str, Any] | None = None,
+        op_def: Any = None,
+        compute_shapes: bool = True,
+        compute_device: bool = True,
+    ) -> Operation:
+        """Adds a node from its parts, as importers do; `attrs` values are AttrValue protos.
+
+        Raises TypeError: an input is not a Tensor. ValueError: inputs or attrs do not fit the op type.
+        """
+        from headrace.graph import attr_value, raw
+
+        for i, tensor in enumerate(inputs):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"Input #{i} is not a tensor: {tensor}")
+        definition = lookup(op_type)
+        values = {k: attr_value.from_proto(v) for k, v in (attrs or {}).items()}
+        return raw.build_from_parts(self, definition, list(inputs), values, name, dtypes)
+
+    # ---- names
+
+    def unique_name(self, name: str, mark_as_used: bool = True) -> str:
+        """`name` under the current scope, with `_1`, `_2`, ... where it is taken (case does not count)."""
+        stack = self._scopes.name
+        if stack:
+            name = f"{stack}/{name}"
+        used = self._names_in_use
+        key = name.lower()
+        with self._lock:
+            count = used.get(key, 0)
+            if mark_as_used:
+                used[key] = count + 1
+            if count:
+                base = key
+                while key in used:
+                    key = f"{base}_{count}"
+                    count += 1
+                if mark_as_used:
+                    used[key] = 1
+                name = f"{name}_{count - 1}"
+        return name
+
+    def name_scope(self, name: str | None) -> contextlib.AbstractContextManager[str]:
+        """A block whose operations are named `name/...`; a name that ends in "/" is entered again as it is.
+
+        Yields the scope with its "/". Raises ValueError: not a valid scope name.
+        """
+        return _NameScope(self, name)
+
+    def _enter_name(self, name: str | None) -> str:
+        """The new name stack for a scope `name`."""
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {name!r}")
+        if name:
+            pattern = _VALID_SCOPE_NAME if self._scopes.name else _VALID_OP_NAME
+            if not pattern.match(name):
+                raise ValueError(f"'{name}' is not a valid scope name")
+        if not name:
+            return ""
+        if name[-1] == "/":
+            return name[:-1]
+        return self.unique_name(name)
+
+    def get_name_scope(self) -> str:
+        """The current scope, without a "/" at the end; "" outside all scopes."""
+        return self._scopes.name
+
+    # ---- scopes
+
+    def as_default(self) -> contextlib.AbstractContextManager[Graph]:
+        """A block in which this graph is the default one of this thread."""
+        return default.graph_as_default(self)
+
+    @contextlib.contextmanager
+    def control_dependencies(self, control_inputs: Any) -> Iterator[None]:
+        """A block whose new operations run after `control_inputs` (operations or tensors); None lifts all of them."""
+        scopes = self._scopes
+        if control_inputs is None:
+            block = _ControlDependencies(None)
+        else:
+            ops: list[Operation] = []
+            for item in control_inputs:
+                element = self.as_graph_element(getattr(item, "_values_for_control", item))
+                op = element._op if isinstance(element, Tensor) else element
+                if op not in ops:
+                    ops.append(op)
+            block = _ControlDependencies(ops)
+        if block.is_new_stack:
+            block.old_stack, scopes.control = scopes.control, []
+            block.old_context, scopes.control_flow_context = scopes.control_flow_context, None
+        scopes.control = [*scopes.control, block]
+        try:
+            yield
+        finally:
+            scopes.control = scopes.control[:-1]
+            if block.is_new_stack:
+                scopes.control = block.old_stack or []
+                scopes.control_flow_context = block.old_context
+
+    @contextlib.contextmanager
+    def device(self, device_name_or_function: Any) -> Iterator[None]:
+        """A block whose new operations ask for a device: a name, a DeviceSpec, a function of the operation, or None.
+
+        Inner blocks fill in or override outer ones; None ignores the outer ones.
+        """
+        value = device_name_or_function
+        if value is None:
+            entry: tuple[Any, str] = (None, "")
+        elif callable(value) and not isinstance(value, device_spec.DeviceSpec):
+            entry = (value, getattr(value, "__name__", "function"))
+        else:
+            spec = value.to_string() if hasattr(value, "to_string") else value
+            entry = (device_spec.merge_device(spec), spec)
+        scopes = self._scopes
+        scopes.devices = [*scopes.devices, entry]
+        try:
+            yield
+        finally:
+            scopes.devices = scopes.devices[:-1]
+
+    @contextlib.contextmanager
+    def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
+        """A block whose new operations are placed where `op` is; None with ignore_existing leaves all such blocks."""
+        if op is None and not ignore_existing:
+            raise ValueError("Trying to reset colocation (op is None) but ignore_existing is not True")
+        scopes = self._scopes
+        anchor = self._operation_of(op) if op is not None else None
+        old_devices, old_colocation = scopes.devices, scopes.colocation
+        # Colocation overrules the device blocks around it.
+        scopes.devices = []
+        if ignore_existing:
+            scopes.colocation = [] if anchor is None else [anchor]
+        else:
+            scopes.colocation = [*old_colocation, anchor]
+        if anchor is None:
+            scopes.devices = old_devices
+        try:
+            yield
+        finally:
+            scopes.devices, scopes.colocation = old_devices, old_colocation
+
+    def _operation_of(self, value: Any) -> Operation:
+        value = getattr(value, "op", value)
+        if isinstance(value, Operation):
+            return value
+        element = self.as_graph_element(value)
+        return element._op if isinstance(element, Tensor) else element
+
+    @contextlib.contextmanager
+    def container(self, container_name: str) -> Iterator[str]:
+        """A block whose new variables and queues live in the resource container of this name."""
+        scopes = self._scopes
+        old, scopes.container = scopes.container, container_name
+        try:
+            yield container_name
+        finally:
+            scopes.container = old
+
+    @property
+    def _container(self) -> str:
+        return self._scopes.container
+
+    @contextlib.contextmanager
+    def gradient_override_map(self, op_type_map: dict[str, str]) -> Iterator[None]:
+        """A block in which the gradient of an op type is the one registered under another name."""
+        if not isinstance(op_type_map, dict):
+            raise TypeError("op_type_map must be a dictionary mapping strings to strings")
+        for key, value in op_type_map.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise TypeError("op_type_map must be a dictionary mapping strings to strings")
+        scopes = self._scopes
+        old = scopes.gradient_overrides
+        scopes.gradient_overrides = {**old, **op_type_map}
+        try:
+            yield
+        finally:
+            scopes.gradient_overrides = old
+
+    @contextlib.contextmanager
+    def _override_gradient_function(self, functions: dict[str, Any]) -> Iterator[None]:
+        """As `gradient_override_map`, with the functions themselves."""
+        scopes = self._scopes
+        old = scopes.gradient_functions
+        scopes.gradient_functions = {**old, **functions}
+        try:
+            yield
+        finally:
+            scopes.gradient_functions = old
+
+    @contextlib.contextmanager
+    def _attr_scope(self, attr_map: dict[str, Any]) -> Iterator[None]:
+        """A block whose new operations carry these attrs (AttrValue protos, None to take one away)."""
+        from headrace.graph import attr_value
+
+        scopes = self._scopes
+        old = scopes.attrs
+        merged = dict(old)
+        for key, value in attr_map.items():
+            if value is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = value if callable(value) else attr_value.from_proto(value)
+        scopes.attrs = merged
+        try:
+            yield
+        finally:
+            scopes.attrs = old
+
+    @contextlib.contextmanager
+    def _original_op_scope(self, op: Operation) -> Iterator[None]:
+        """A block whose new operations are made on behalf of `op` (its gradient)."""
+        scopes = self._scopes
+        old, scopes.original_op = scopes.original_op, op
+        try:
+            yield
+        finally:
+            scopes.original_op = old
+
+    def switch_to_thread_local(self) -> None:
+        """Kept for programs that call it: scopes belong to the thread that enters them already."""
+
+    def _get_control_flow_context(self) -> Any:
+        return self._scopes.control_flow_context
+
+    def _set_control_flow_context(self, context: Any) -> None:
+        self._scopes.control_flow_context = context
+
+    # ---- finding elements
+
+    def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Any:
+        """The Tensor or Operation that `obj` names or is.
+
+        Raises TypeError: neither. ValueError: of another graph. KeyError: no such name.
+        """
+        if not (allow_tensor or allow_operation):
+            raise ValueError("allow_tensor and allow_operation can't both be False.")
+        types = " or ".join(
+            word for word, allowed in (("Tensor", allow_tensor), ("Operation", allow_operation)) if allowed
+        )
+        convert = getattr(obj, "_as_graph_element", None)
+        if convert is not None and not isinstance(obj, (Tensor, Operation)):
+            converted = convert()
+            if converted is not None:
+                obj = converted
+        if isinstance(obj, bytes):
+            obj = obj.decode()
+        if isinstance(obj, str):
+            return self._element_of_name(obj, allow_tensor, allow_operation)
+        if isinstance(obj, Tensor) and allow_tensor:
+            if obj.graph is not self:
+                raise ValueError(f"Tensor {obj} is not an element of this graph.")
+            return obj
+        if isinstance(obj, Operation) and allow_operation:
+            if obj._graph is not self:
+                raise ValueError(f"Operation {obj.name!r} is not an element of this graph.")
+            return obj
+        raise TypeError(f"Can not convert a {type(obj).__name__} into a {types}.")
+
+    def _element_of_name(self, name: str, allow_tensor: bool, allow_operation: bool) -> Any:
+        if ":" in name and allow_tensor:
+            op_name, _, index = name.rpartition(":")
+            if not index.isdigit() or ":" in op_name:
+                raise ValueError(
+                    f"The name {name!r} looks a like a Tensor name, but is not a valid one. Tensor names must be of the "
+                    'form "<op_name>:<output_index>".'
+                )
+            op = self._by_name.get(op_name)
+            if op is None:
+                raise KeyError(
+                    f"The name {name!r} refers to a Tensor which does not exist. The operation, {op_name!r}, does not "
+                    f"exist in the graph.{self._nearest(op_name)}"
+                )
+            if int(index) >= len(op._outputs):
+                raise KeyError(
+                    f"The name {name!r} refers to a Tensor which does not exist. The operation, {op_name!r}, exists "
+                    f"but only has {len(op._outputs)} outputs."
+                )
+            return op._outputs[int(index)]
+        if ":" in name:
+            raise ValueError(f"Name {name!r} appears to refer to a Tensor, not a Operation.")
+        if not allow_operation:
+            if name in self._by_name:
+                raise ValueError(
+                    f"The name {name!r} refers to an Operation, not a Tensor. Tensor names must be of the form "
+                    '"<op_name>:<output_index>".'
+                )
+            raise ValueError(
+                f"The name {name!r} looks like an (invalid) Operation name, not a Tensor. Tensor names must be of the "
+                'form "<op_name>:<output_index>".'
+            )
+        op = self._by_name.get(name)
+        if op is None:
+            raise KeyError(
+                f"The name {name!r} refers to an Operation not in the graph.{self._nearest(name)}"
+            )
+        return op
+
+    def _nearest(self, name: str) -> str:
+        import difflib
+
+        close = difflib.get_close_matches(name, self._by_name, n=3)
+        return f" The nearest names are {', '.join(map(repr, close))}." if close else ""
+
+    def get_operations(self) -> list[Operation]:
+        """All operations, in the order in which they were made."""
+        return list(self._operations)
+
+    def get_operation_by_name(self, name: str) -> Operation:
+        """The operation of this name. Raises KeyError: there is none. TypeError: not a string."""
+        if not isinstance(name, str):
+            raise TypeError(f"Operation names are strings (or similar), not {type(name).__name__}.")
+        return self.as_graph_element(name, allow_tensor=False, allow_operation=True)
+
+    def get_tensor_by_name(self, name: str) -> Tensor:
+        """The tensor `op:index`. Raises KeyError: there is none. ValueError: not of this form."""
+        if not isinstance(name, str):
+            raise TypeError(f"Tensor names are strings (or similar), not {type(name).__name__}.")
+        return self.as_graph_element(name, allow_tensor=True, allow_operation=False)
+
+    def _get_operation_by_name_unsafe(self, name: str) -> Operation:
+        return self._by_name[name]
+
+    # ---- collections
+
+    def add_to_collection(self, name: Any, value: Any) -> None:
+        """Appends `value` to the collection `name`."""
+        self._check_not_finalized()
+        with self._lock:
+            self._collections.setdefault(name, []).append(value)
+
+    def add_to_collections(self, names: Any, value: Any) -> None:
+        """Appends `value` to several collections, to each once."""
+        names = (names,) if isinstance(names, str) else dict.fromkeys(names)
+        for name in names:
+            self.add_to_collection(name, value)
+
+    def get_collection(self, name: Any, scope: str | None = None) -> list[Any]:
+        """A copy of the collection; with `scope` those whose name matches it (`re.match`)."""
+        with self._lock:
+            items = list(self._collections.get(name, ()))
+        if scope is None:
+            return items
+        pattern = re.compile(scope)
+        return [item for item in items if hasattr(item, "name") and pattern.match(item.name)]
+
+    def get_collection_ref(self, name: Any) -> list[Any]:
+        """The collection itself, made where there is none; changes are seen by all."""
+        with self._lock:
+            return self._collections.setdefault(name, [])
+
+    def get_all_collection_keys(self) -> list[str]:
+        """The names of the collections (those that are strings)."""
+        with self._lock:
+            return [key for key in self._collections if isinstance(key, str)]
+
+    @property
+    def collections(self) -> list[str]:
+        """The names of the collections."""
+        return self.get_all_collection_keys()
+
+    def clear_collection(self, name: Any) -> None:
+        """Empties the collection."""
+        self._check_not_finalized()
+        with self._lock:
+            self._collections.pop(name, None)
+
+    # ---- state of the whole
+
+    def finalize(self) -> None:
+        """Makes the graph read-only."""
+        self._finalized = True
+
+    def _unsafe_unfinalize(self) -> None:
+        self._finalized = False
+
+    @property
+    def finalized(self) -> bool:
+        """Whether the graph is read-only."""
+        return self._finalized
+
+    def _check_not_finalized(self) -> None:
+        if self._finalized:
+            raise RuntimeError("Graph is finalized and cannot be modified.")
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every operation."""
+        return len(self._operations)
+
+    @property
+    def _last_id(self) -> int:
+        return len(self._operations)
+
+    @property
+    def building_function(self) -> bool:
+        """Whether this graph is the body of a function."""
+        return False
+
+    @property
+    def seed(self) -> int | None:
+        """The graph-level seed of random operations."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int | None) -> None:
+        self._seed = seed
+
+    @property
+    def graph_def_versions(self) -> Any:
+        """The GraphDef versions (producer, min_consumer) as a VersionDef proto."""
+        from tensorboard.compat.proto import versions_pb2
+
+        return versions_pb2.VersionDef(producer=self._producer, min_consumer=self._min_consumer)
+
+    def as_graph_def(self, from_version: int | None = None, add_shapes: bool = False) -> Any:
+        """The graph as a GraphDef proto; `from_version`: only operations newer than that `version`."""
+        from headrace.graph import graph_def
+
+        return graph_def.to_graph_def(self, from_version, add_shapes)
+
+    def prevent_feeding(self, tensor: Tensor) -> None:
+        """Forbids feeding `tensor`."""
+        self._unfeedable.add(tensor)
+
+    def is_feedable(self, tensor: Tensor) -> bool:
+        """Whether `tensor` may be fed."""
+        return tensor not in self._unfeedable
+
+    def prevent_fetching(self, op: Operation) -> None:
+        """Forbids fetching `op`."""
+        self._unfetchable.add(op)
+
+    def is_fetchable(self, tensor_or_op: Any) -> bool:
+        """Whether a tensor or operation may be fetched."""
+        op = tensor_or_op._op if isinstance(tensor_or_op, Tensor) else tensor_or_op
+        return op not in self._unfetchable
+
+    def _add_function(self, function: Any) -> None:
+        """Adds a function definition to the graph's library."""
+        self._functions[function.name] = function
+
+    def _get_function(self, name: str) -> Any:
+        return self._functions.get(name)
+
+    def _is_function(self, name: str) -> bool:
+        return name in self._functions
+
+
+class _NameScope:
+    """The context manager of `Graph.name_scope`: a class, since a generator costs three times as much."""
+
+    __slots__ = ("_graph", "_name", "_old")
+
+    def __init__(self, graph: Graph, name: str | None) -> None:
+        self._graph, self._name = graph, name
+
+    def __enter__(self) -> str:
+        scopes = self._graph._scopes
+        stack = self._graph._enter_name(self._name)
+        self._old, scopes.name = scopes.name, stack
+        return stack + "/" if stack else ""
+
+    def __exit__(self, *unused: object) -> None:
+        self._graph._scopes.name = self._old
+
+
+def _grouped_dims(op: Operation) -> list[Any]:
+    """The static shapes of the inputs, one entry for each argument of the signature (a list where it is variadic)."""
+    return group_by_argument(op, [t._dims for t in op._inputs])
+
+
+def group_by_argument(op: Any, values: list[Any]) -> list[Any]:
+    """Values for the flat inputs of `op`, regrouped so that a variadic argument is one list."""
+    arguments = op._definition.signature.inputs
+    if len(arguments) == len(values) and not any(a.is_list for a in arguments):
+        return values
+    grouped: list[Any] = []
+    at = 0
+    for argument in arguments:
+        if argument.number_attr is not None:
+            count = op._attrs[argument.number_attr]
+        elif argument.type_list_attr is not None:
+            count = len(op._attrs[argument.type_list_attr])
+        else:
+            grouped.append(values[at])
+            at += 1
+            continue
+        grouped.append(values[at : at + count])
+        at += count
+    return grouped

@@ -1,0 +1,320 @@
+"""A node of the graph: one application of an op type to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headrace.core import errors, site
+from headrace.core.dtypes import DType
+from headrace.core.tensor_shape import TensorShape
+from headrace.graph.op_def import OpDef
+from headrace.graph.tensor import Tensor
+
+if TYPE_CHECKING:
+    from headrace.graph.graph import Graph
+
+
+class Operation:
+    """One node: its type, name, inputs, control inputs, attrs, device and the line of the program that made it.
+
+    Attr values are plain Python: DType, TensorShape, np.ndarray for `tensor`, str (bytes where not UTF-8) for
+    `string`, `FunctionRef` for `func`, lists of these.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_attrs",
+        "_control_flow_context",
+        "_control_inputs",
+        "_control_outputs",
+        "_definition",
+        "_device",
+        "_gradient_function",
+        "_graph",
+        "_id",
+        "_inputs",
+        "_name",
+        "_original_op",
+        "_outputs",
+        "_stack",
+    )
+
+    def __init__(
+        self,
+        graph: Graph,
+        definition: OpDef,
+        name: str,
+        inputs: list[Tensor],
+        attrs: dict[str, Any],
+        output_types: Sequence[DType],
+        control_inputs: list[Operation],
+        device: str,
+    ) -> None:
+        self._graph = graph
+        self._definition = definition
+        self._name = name
+        self._inputs = tuple(inputs)
+        self._attrs = attrs
+        self._control_inputs = control_inputs
+        self._control_outputs: list[Operation] | None = None
+        self._device = device
+        self._original_op: Operation | None = None
+        self._control_flow_context: Any = None
+        self._gradient_function: Any = None
+        self._stack = site.capture_stack()
+        self._id = 0
+        self._outputs = [Tensor(self, i, dtype) for i, dtype in enumerate(output_types)]
+
+    # ---- what it is
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that holds this operation."""
+        return self._graph
+
+    @property
+    def name(self) -> str:
+        """The full name, scopes included."""
+        return self._name
+
+    @property
+    def type(self) -> str:
+        """The op type, such as "MatMul"."""
+        return self._definition.name
+
+    @property
+    def definition(self) -> OpDef:
+        """The record of the op type."""
+        return self._definition
+
+    @property
+    def device(self) -> str:
+        """The device asked for; "" where the placer may choose."""
+        return self._device
+
+    def _set_device(self, device: Any) -> None:
+        self._device = device if isinstance(device, str) else device.to_string()
+
+    @property
+    def inputs(self) -> Sequence[Tensor]:
+        """The input tensors."""
+        return InputList(self._inputs)
+
+    @property
+    def control_inputs(self) -> list[Operation]:
+        """The operations that must run before this one."""
+        return list(self._control_inputs)
+
+    @property
+    def _control_outputs_list(self) -> list[Operation]:
+        return list(self._control_outputs or ())
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The output tensors."""
+        return list(self._outputs)
+
+    def values(self) -> tuple[Tensor, ...]:
+        """The output tensors, as a tuple."""
+        return tuple(self._outputs)
+
+    @property
+    def _input_types(self) -> list[DType]:
+        return [t._dtype for t in self._inputs]
+
+    @property
+    def _output_types(self) -> list[int]:
+        return [t._dtype.as_datatype_enum for t in self._outputs]
+
+    @property
+    def _is_stateful(self) -> bool:
+        return self._definition.is_stateful
+
+    @property
+    def _id_value(self) -> int:
+        return self._id
+
+    # ---- attrs
+
+    def attr(self, name: str) -> Any:
+        """The attr in the system's own form. Raises ValueError: there is none of this name."""
+        try:
+            return self._attrs[name]
+        except KeyError:
+            raise ValueError(
+                f"Operation {self._name!r} has no attr named {name!r}; {self.type} has {sorted(self._attrs)}"
+            ) from None
+
+    def get_attr(self, name: str) -> Any:
+        """The attr as TensorFlow's API gives it: bytes for a string, protos for shapes, tensors and functions.
+
+        Raises ValueError: there is none of this name.
+        """
+        from headrace.graph import attr_value
+
+        return attr_value.public(self.attr(name))
+
+    def _set_attr(self, name: str, value: Any) -> None:
+        from headrace.graph import attr_value
+
+        self._attrs[name] = attr_value.from_proto(value)
+        self._graph._mutations += 1
+
+    def _set_attr_value(self, name: str, value: Any) -> None:
+        """Sets an attr in the system's own form."""
+        self._attrs[name] = value
+        self._graph._mutations += 1
+
+    @property
+    def node_def(self) -> Any:
+        """This node as a NodeDef proto."""
+        from headrace.graph import graph_def
+
+        return graph_def.node_to_proto(self)
+
+    _node_def = node_def
+
+    @property
+    def op_def(self) -> Any:
+        """The signature of the op type as an OpDef proto."""
+        from headrace.graph import graph_def
+
+        return graph_def.op_def_to_proto(self._definition)
+
+    def colocation_groups(self) -> list[bytes]:
+        """The colocation groups of this node, as `loc:@name`."""
+        groups = self._attrs.get("_class")
+        if not groups:
+            return [b"loc:@" + self._name.encode()]
+        encoded = [g if isinstance(g, bytes) else g.encode() for g in groups]
+        found = [g for g in encoded if g.startswith(b"loc:@")]
+        return found or [b"loc:@" + self._name.encode()]
+
+    # ---- changes (control flow and importers need them; a session notices through the graph's count)
+
+    def _add_control_input(self, op: Operation) -> None:
+        self._add_control_inputs([op])
+
+    def _add_control_inputs(self, ops: Iterable[Operation]) -> None:
+        ops = list(ops)
+        for op in ops:
+            if not isinstance(op, Operation):
+                raise TypeError(f"op must be an Operation: {op}")
+            if op._graph is not self._graph:
+                raise ValueError(f"{op._name!r} and {self._name!r} must be from the same graph.")
+        for op in ops:
+            if op not in self._control_inputs:
+                self._control_inputs.append(op)
+                op._note_control_output(self)
+        self._graph._mutations += 1
+
+    def _remove_all_control_inputs(self) -> None:
+        for op in self._control_inputs:
+            if op._control_outputs:
+                op._control_outputs.remove(self)
+        self._control_inputs.clear()
+        self._graph._mutations += 1
+
+    def _note_control_output(self, op: Operation) -> None:
+        if self._control_outputs is None:
+            self._control_outputs = []
+        self._control_outputs.append(op)
+
+    def _update_input(self, index: int, tensor: Tensor) -> None:
+        """Replaces input `index`. Raises TypeError or ValueError: not a tensor of this graph, or of another type."""
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"tensor must be a Tensor: {tensor}")
+        if tensor.graph is not self._graph:
+            raise ValueError(f"Tensor {tensor.name!r} must be from the same graph as operation {self._name!r}.")
+        if not 0 <= index < len(self._inputs):
+            raise errors.OutOfRangeError(
+                None, self, f"Cannot update edge: input index [{index}] is out of range of {len(self._inputs)} inputs"
+            )
+        old = self._inputs[index]
+        if not old._dtype.base_dtype == tensor._dtype.base_dtype:
+            raise errors.InvalidArgumentError(
+                None,
+                self,
+                f"Cannot update edge, incompatible types: input {index} of {self._name!r} is {old._dtype.name}, "
+                f"the new tensor {tensor.name!r} is {tensor._dtype.name}.",
+            )
+        old._consumers.remove(self)
+        inputs = list(self._inputs)
+        inputs[index] = tensor
+        self._inputs = tuple(inputs)
+        tensor._consumers.append(self)
+        self._graph._mutations += 1
+
+    # ---- where it was made
+
+    def site(self) -> Any:
+        """The line of the program that made this operation (filename, lineno, function), or None."""
+        return site.site_of(self._stack)
+
+    @property
+    def traceback(self) -> list[Any]:
+        """The frames of the program that made this operation: (filename, lineno, name, line)."""
+        return site.format_stack(self._stack)
+
+    def error(self, message: str) -> ValueError:
+        """The error for a rule to raise while the graph is built; adds what and which op this is."""
+        return ValueError(f"{self.type} op {self._name!r}: {message}{self._site_line()}")
+
+    def type_error(self, message: str) -> TypeError:
+        """As `error`, for a wrong type."""
+        return TypeError(f"{self.type} op {self._name!r}: {message}{self._site_line()}")
+
+    def invalid(self, message: str) -> errors.InvalidArgumentError:
+        """The error for a rule to raise while the graph runs."""
+        return errors.InvalidArgumentError(None, self, f"{self.type} op {self._name!r}: {message}")
+
+    def _site_line(self) -> str:
+        where = self.site()
+        return f"\n  defined at {where.filename}:{where.lineno}, in {where.function}" if where else ""
+
+    def static(self, index: int) -> Any:
+        """The value of input `index` as far as it is known while the graph is built: an array, or None."""
+        from headrace.graph.constant_value import constant_value
+
+        return constant_value(self._inputs[index])
+
+    def output_dtype(self, index: int = 0) -> DType:
+        """The type of output `index`."""
+        return self._outputs[index]._dtype
+
+    # ---- running
+
+    def run(self, feed_dict: Any = None, session: Any = None) -> None:
+        """Runs this operation in `session` or in the default session."""
+        from headrace.graph.default import session_for
+
+        session_for(session, self._graph, f"execute operation {self._name!r}").run(self, feed_dict)
+
+    def __repr__(self) -> str:
+        return f"<tf.Operation '{self._name}' type={self.type}>"
+
+    def __str__(self) -> str:
+        return str(self.node_def)
+
+    def output_shapes(self) -> list[TensorShape]:
+        """The static shapes of the outputs."""
+        return [t.shape for t in self._outputs]
+
+
+class InputList(tuple):
+    """The inputs of an operation: a tuple that prints and adds as TensorFlow's list of inputs."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Any) -> list[Tensor]:  # type: ignore[override]
+        return list(self) + list(other)
+
+    def __radd__(self, other: Any) -> list[Tensor]:
+        return list(other) + list(self)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, (list, tuple)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)

@@ -1,0 +1,86 @@
+"""Failures that depend on values: collected while a program is traced, looked at after it ran."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from headrace.core import errors
+
+
+class Check:
+    """One condition of a traced program: which op fails, with which message, `{}` filled by the values."""
+
+    __slots__ = ("error", "message", "op", "payload_size")
+
+    def __init__(self, op: Any, message: str, error: type[errors.OpError], payload_size: int) -> None:
+        self.op, self.message, self.error, self.payload_size = op, message, error, payload_size
+
+    def failure(self, payload: list[Any], op: Any = None) -> errors.OpError:
+        """The error to raise, as the error of `op` where one is given."""
+        op = self.op if op is None else op
+        text = self.message.format(*payload) if payload else self.message
+        return self.error(None, _real(op), f"{op.type} op {op.name!r}: {text}")
+
+
+def _real(op: Any) -> Any:
+    return op if hasattr(op, "graph") else None
+
+
+class Collector:
+    """The checks of one traced program with their traced flags and values."""
+
+    def __init__(self) -> None:
+        self.checks: list[Check] = []
+        self.flags: list[Any] = []
+        self.payloads: list[tuple[Any, ...]] = []
+
+
+class _Active(threading.local):
+    collector: Collector | None = None
+
+
+_active = _Active()
+
+
+@contextlib.contextmanager
+def collecting(collector: Collector | None) -> Iterator[Collector | None]:
+    """A block whose `fail_if` calls are collected instead of raised."""
+    old, _active.collector = _active.collector, collector
+    try:
+        yield collector
+    finally:
+        _active.collector = old
+
+
+def active() -> Collector | None:
+    """The collector in force, or None."""
+    return _active.collector
+
+
+def fail_if(
+    op: Any,
+    bad: Any,
+    message: str,
+    *values: Any,
+    error: type[errors.OpError] = errors.InvalidArgumentError,
+) -> None:
+    """Makes the run fail with `error` if `bad` (a scalar bool, traced or not) is true; the message names `op`.
+
+    message: `{}` stands for each of `values` (scalars or small arrays, traced or not).
+    """
+    if isinstance(bad, (bool, np.bool_, np.ndarray)):
+        if bool(bad):
+            raise Check(op, message, error, len(values)).failure([np.asarray(v) for v in values])
+        return
+    collector = _active.collector
+    if collector is None:
+        raise AssertionError(f"{op.type}: a check on traced values outside a collecting trace")
+    collector.checks.append(Check(op, message, error, len(values)))
+    collector.flags.append(jnp.asarray(bad))
+    collector.payloads.append(tuple(jnp.asarray(v) for v in values))

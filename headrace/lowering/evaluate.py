@@ -1,0 +1,133 @@
+"""Runs the rules of operations one after the other: to trace an island with JAX values, or to interpret with real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from headrace.core import dtypes
+from headrace.graph.graph import group_by_argument
+from headrace.graph.op_def import Effect
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.lowering.state import Slot, StateView
+from headrace.passes.state_order import (
+    StateOrder,
+    flat_arguments,
+    is_handle,
+    random_key,
+    state_key,
+)
+
+# Known values up to this many elements are computed while tracing instead of in the program.
+_FOLD_ELEMENTS = 1024
+
+Values = dict[Tensor, Any]
+
+
+def arguments_of(op: Operation, values: Values, order: StateOrder, state: StateView) -> list[Any]:
+    """What the rule of `op` gets: a value, a list of them for a variadic argument, a Slot for a variable."""
+    flat: list[Any] = []
+    if any(is_handle(t) for t in op._inputs):
+        for tensor, argument in zip(op._inputs, flat_arguments(op), strict=True):
+            flat.append(_handle_or_value(op, tensor, argument, values, order, state))
+    else:
+        flat = [values[t] for t in op._inputs]
+    grouped = group_by_argument(op, flat)
+    if op._definition.effects & Effect.RANDOM:
+        key = random_key(op)
+        return [Slot(state, key, order.read_version[op, key]), *grouped]
+    return grouped
+
+
+def _handle_or_value(
+    op: Operation, tensor: Tensor, argument: Any, values: Values, order: StateOrder, state: StateView
+) -> Any:
+    if tensor in values and not isinstance(values[tensor], Slot):
+        return values[tensor]  # fed, or a resource of the host
+    if not is_handle(tensor):
+        return values[tensor]
+    key = state_key(tensor)
+    if key is None:
+        return values[tensor]
+    version = order.read_version.get((op, key), -1)
+    slot = Slot(state, key, version)
+    if argument.is_ref or tensor._dtype is dtypes.resource:
+        return slot
+    return slot.read()
+
+
+def store_outputs(op: Operation, results: Any, values: Values, fed: Iterable[Tensor] = ()) -> None:
+    """Files the results of a rule under the output tensors; values that were fed stay."""
+    outputs = op._outputs
+    if not outputs:
+        return
+    if len(outputs) == 1 and results.__class__ is not tuple and results.__class__ is not list:
+        if outputs[0] not in fed:
+            values[outputs[0]] = results
+        return
+    if len(results) != len(outputs):
+        raise AssertionError(f"{op.type}: {len(results)} results for {len(outputs)} outputs")
+    for tensor, result in zip(outputs, results, strict=True):
+        if tensor not in fed:
+            values[tensor] = result
+
+
+def can_fold(op: Operation, arguments: list[Any], must: bool) -> bool:
+    """Whether `op` is computed while tracing: all inputs are known, and the result decides a shape or is small."""
+    definition = op._definition
+    if definition.host_rule is None or definition.effects or definition.writes:
+        return False
+    size = 0
+    for argument in arguments:
+        for value in argument if argument.__class__ is list else (argument,):
+            if not isinstance(value, (np.ndarray, np.generic)):
+                return False
+            size += value.size
+    if must:
+        return True
+    if size > _FOLD_ELEMENTS:
+        return False
+    # A small input can have a large output (Fill, Tile, Range).
+    return all(_small(t) for t in op._outputs)
+
+
+def _small(tensor: Tensor) -> bool:
+    dims = tensor._dims
+    if dims is None or None in dims:
+        return tensor._dtype.is_integer and (dims is None or len(dims) <= 1)
+    count = 1
+    for d in dims:
+        count *= d  # type: ignore[operator]
+    return count <= _FOLD_ELEMENTS
+
+
+def call_host(op: Any, arguments: list[Any]) -> Any:
+    """Calls the NumPy rule of `op`, silent about overflow and division by zero as TensorFlow's kernels are."""
+    with np.errstate(all="ignore"):
+        return op._definition.host_rule(op, *arguments)
+
+
+def trace(
+    ops: Iterable[Operation],
+    values: Values,
+    order: StateOrder,
+    state: StateView,
+    must_fold: set[Operation],
+    fed: frozenset[Tensor],
+    named_scope: Callable[[str], Any] | None = None,
+) -> None:
+    """Applies the JAX rules of `ops` to `values` (tracers, and NumPy arrays where a value is static)."""
+    for op in ops:
+        arguments = arguments_of(op, values, order, state)
+        if can_fold(op, arguments, op in must_fold):
+            results = call_host(op, arguments)
+            if results.__class__ is tuple or results.__class__ is list:
+                results = [np.asarray(r) for r in results]
+            else:
+                results = np.asarray(results)
+        else:
+            results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
+        store_outputs(op, results, values, fed)

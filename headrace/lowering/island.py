@@ -1,0 +1,130 @@
+"""An island: operations compiled by XLA as one program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from headrace.core import dtypes
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.lowering import checks
+from headrace.lowering.evaluate import Values, trace
+from headrace.lowering.state import Slot, StateView
+from headrace.passes.state_order import StateOrder, state_key
+
+# Larger constants are arguments of the program: as literals they slow the compiler down and are kept twice.
+_LITERAL_BYTES = 1 << 16
+
+
+class Island:
+    """One segment of a step as a compiled program.
+
+    inputs: tensors whose values come from feeds or earlier segments; static ones are those whose value decides a shape.
+    outputs: tensors that are fetched or used by later segments.
+    reads, writes: keys of the state that go in and come out. donate: the old buffers of what is written are reused.
+    """
+
+    def __init__(
+        self,
+        ops: Sequence[Operation],
+        inputs: Sequence[Tensor],
+        static_inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        reads: Sequence[str],
+        writes: Sequence[str],
+        order: StateOrder,
+        must_fold: set[Operation],
+        free: Sequence[Operation],
+        fed: frozenset[Tensor],
+        donate: bool,
+    ) -> None:
+        self.ops, self.inputs, self.static_inputs, self.outputs = ops, tuple(inputs), tuple(static_inputs), tuple(outputs)
+        written = set(writes)
+        self.donated = tuple(k for k in reads if k in written)
+        self.kept = tuple(k for k in reads if k not in written)
+        self.writes = tuple(writes)
+        self._order, self._must_fold, self._fed = order, must_fold, fed
+        self._literals: Values = {}
+        large: list[tuple[Tensor, Any]] = []
+        for op in free:
+            array = op._definition.host_rule(op)  # type: ignore[misc]
+            for tensor in op._outputs:
+                if getattr(array, "nbytes", 0) > _LITERAL_BYTES and tensor._dtype is not dtypes.string:
+                    large.append((tensor, array))
+                else:
+                    self._literals[tensor] = array
+        self._large = tuple(t for t, _ in large)
+        self.constants: tuple[Any, ...] = tuple(a for _, a in large)
+        self._donate = donate
+        self._programs: dict[tuple[Any, ...], tuple[Any, checks.Collector]] = {}
+
+    @property
+    def is_fallible(self) -> bool:
+        """Whether any program of this island checks values."""
+        return any(collector.checks for _, collector in self._programs.values())
+
+    def program(self, static_values: Sequence[np.ndarray]) -> tuple[Any, checks.Collector]:
+        """The jitted function for these static values, and its checks (filled when it is first called).
+
+        The function takes (donated state, kept state, inputs, constants) and returns (outputs, written state, checks).
+        """
+        key = tuple((v.dtype.str, v.shape, v.tobytes()) for v in static_values)
+        found = self._programs.get(key)
+        if found is None:
+            collector = checks.Collector()
+            function = self._function(dict(zip(self.static_inputs, static_values, strict=True)), collector)
+            jitted = jax.jit(function, donate_argnums=(0,) if self._donate and self.donated else ())
+            found = self._programs[key] = (jitted, collector)
+        return found
+
+    def _function(self, static_values: Values, collector: checks.Collector) -> Any:
+        def island(donated: tuple, kept: tuple, inputs: tuple, constants: tuple) -> tuple:
+            initial = dict(zip(self.donated, donated, strict=True))
+            initial.update(zip(self.kept, kept, strict=True))
+            state = StateView(initial.__getitem__)
+            values: Values = dict(self._literals)
+            values.update(zip(self._large, constants, strict=True))
+            values.update(zip(self.inputs, inputs, strict=True))
+            values.update(static_values)
+            collector.checks.clear()
+            collector.flags.clear()
+            collector.payloads.clear()
+            with checks.collecting(collector):
+                trace(self.ops, values, self._order, state, self._must_fold, self._fed)
+            outputs = tuple(self._output(t, values, state) for t in self.outputs)
+            written = tuple(_strong(state.latest(k)) for k in self.writes)
+            if collector.flags:
+                flags = jnp.stack(collector.flags)
+                outcome: tuple = (jnp.any(flags), flags, tuple(collector.payloads))
+            else:
+                outcome = ()
+            collector.flags.clear()
+            collector.payloads.clear()
+            return outputs, written, outcome
+
+        return island
+
+    def _output(self, tensor: Tensor, values: Values, state: StateView) -> Any:
+        value = values.get(tensor)
+        if tensor._dtype.is_ref_dtype and (value is None or isinstance(value, Slot)):
+            return state.read(state_key(tensor), self._order.fetch_version[tensor])  # type: ignore[arg-type]
+        return value
+
+
+def _strong(value: Any) -> Any:
+    """`value` without JAX's weak type: the next run must meet the same type."""
+    return jnp.asarray(value, dtype=value.dtype)
+
+
+def raise_if_failed(outcome: tuple, collector: checks.Collector, op: Any = None) -> None:
+    """Raises the error of the first check of a program that failed (as the error of `op`, where one is given)."""
+    if not outcome or not bool(outcome[0]):
+        return
+    flags = np.asarray(outcome[1])
+    first = int(np.argmax(flags))
+    raise collector.checks[first].failure([np.asarray(v) for v in outcome[2][first]], op)

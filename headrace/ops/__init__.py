@@ -1,0 +1,17 @@
+"""Every op, one family per file, each op complete: signature, shape rule, lowering, host rule, gradient.
+
+Importing this room fills the registry. Nothing here knows the public names, sessions or devices.
+"""
+
+from headrace.ops import (
+    arithmetic as arithmetic,
+)
+from headrace.ops import (
+    matmul as matmul,
+)
+from headrace.ops import (
+    source as source,
+)
+from headrace.ops import (
+    state as state,
+)

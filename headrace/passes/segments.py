@@ -1,0 +1,145 @@
+"""Splits a run into segments: islands that XLA compiles, and groups of host operations between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headrace.core import dtypes
+from headrace.graph.op_def import Effect
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.passes.state_order import flat_arguments
+
+_HOST_TYPES = frozenset({dtypes.string, dtypes.variant, *dtypes.QUANTIZED_DTYPES})
+
+
+@dataclass(slots=True)
+class Segment:
+    """Operations that run together, in order. `static_inputs`: tensors from outside whose value decides shapes."""
+
+    is_island: bool
+    ops: list[Operation] = field(default_factory=list)
+    static_inputs: set[Tensor] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Split:
+    """The segments in the order in which they run.
+
+    free: constants, which every segment has. must_fold: operations whose value decides a shape and is known while an
+    island is traced.
+    """
+
+    segments: list[Segment]
+    free: set[Operation]
+    must_fold: set[Operation]
+
+
+def is_pure(op: Operation) -> bool:
+    """Whether the outputs depend on the values of the inputs alone."""
+    definition = op._definition
+    return not definition.effects and not definition.writes
+
+
+def runs_on_host(op: Operation) -> bool:
+    """Whether XLA cannot hold the operation."""
+    definition = op._definition
+    if definition.host_only or definition.lower_rule is None:
+        return True
+    return any(t._dtype.base_dtype in _HOST_TYPES for t in (*op._inputs, *op._outputs))
+
+
+def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
+    """Assigns each operation to a segment: as early as its inputs allow, islands and host groups in turn.
+
+    An island ends where a value that it computes decides a shape later: the value goes to the host, and the next island is
+    compiled for it.
+    """
+    free = {op for op in ops if not op._inputs and is_pure(op) and op._definition.host_rule is not None}
+    static: set[Tensor] = set()
+    level: dict[Operation, int] = {}
+    on_host: set[Operation] = set()
+    specialised: dict[int, set[Tensor]] = {}
+    must_fold: set[Operation] = set()
+    for op in ops:
+        definition = op._definition
+        if op in free:
+            static.update(op._outputs)
+            level[op] = max((level[c] for c in op._control_inputs if c in level), default=0)
+            continue
+        inputs_static = all(t in static for t in op._inputs)
+        if definition.effects & Effect.HANDLE and not definition.host_only:
+            # A handle has no value; what reads or writes through it knows the variable by name.
+            level[op] = max((level[c] for c in op._control_inputs if c in level), default=0)
+            continue
+        host = runs_on_host(op) or (definition.dynamic_shape and not inputs_static)
+        here = 0
+        for source in (*(t._op for t in op._inputs if t not in fed), *op._control_inputs):
+            if source in level:
+                # After a host operation comes the next island; a host operation follows the island of its inputs.
+                here = max(here, level[source] + (1 if source in on_host and not host else 0))
+        if not host and definition.static_inputs:
+            for tensor, argument in zip(op._inputs, flat_arguments(op), strict=True):
+                if argument.name not in definition.static_inputs:
+                    continue
+                if tensor in static:
+                    _mark(tensor, static, must_fold)
+                    continue
+                if tensor not in fed and tensor._op not in on_host:
+                    here = max(here, level[tensor._op] + 1)
+                specialised.setdefault(here, set()).add(tensor)
+        level[op] = here
+        if host:
+            on_host.add(op)
+        elif (
+            inputs_static and is_pure(op) and definition.host_rule is not None
+        ) or definition.static_rule is not None:
+            static.update(op._outputs)
+    segments = _collect(ops, free, level, on_host, specialised)
+    _add_static_crossings(segments, static)
+    return Split(segments, free, must_fold)
+
+
+def _mark(tensor: Tensor, static: set[Tensor], must_fold: set[Operation]) -> None:
+    """Adds what `tensor` is computed from to the operations that are folded whatever their size."""
+    stack = [tensor._op]
+    while stack:
+        op = stack.pop()
+        if op in must_fold:
+            continue
+        must_fold.add(op)
+        if op._definition.static_rule is None:
+            stack.extend(t._op for t in op._inputs if t in static)
+
+
+def _add_static_crossings(segments: list[Segment], static: set[Tensor]) -> None:
+    """What is static in the island that computes it stays so in the islands that use it."""
+    home = {op: segment for segment in segments for op in segment.ops}
+    for segment in segments:
+        if segment.is_island:
+            for op in segment.ops:
+                for tensor in op._inputs:
+                    if tensor in static and home.get(tensor._op, segment) is not segment:
+                        segment.static_inputs.add(tensor)
+
+
+def _collect(
+    ops: Sequence[Operation],
+    free: set[Operation],
+    level: dict[Operation, int],
+    on_host: set[Operation],
+    specialised: dict[int, set[Tensor]],
+) -> list[Segment]:
+    found: dict[tuple[int, bool], Segment] = {}
+    for op in ops:
+        definition = op._definition
+        if op in free or (definition.effects & Effect.HANDLE and not definition.host_only):
+            continue
+        host = op in on_host
+        segment = found.setdefault((level[op], host), Segment(not host))
+        segment.ops.append(op)
+    for (number, host), segment in found.items():
+        if not host:
+            segment.static_inputs = specialised.get(number, set())
+    return [found[key] for key in sorted(found)]

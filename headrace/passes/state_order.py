@@ -1,0 +1,155 @@
+"""Which version of a variable each operation of a run sees.
+
+The writes of a variable happen one after the other, in the order of the run. A read sees the last write among the
+operations that it comes after by edges, and the value from before the run where there is none: what no edge orders
+behaves as if the read came first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headrace.core import dtypes
+from headrace.graph.op_def import Effect
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+
+INITIAL = -1
+"""The version from before the run."""
+
+
+def is_handle(tensor: Tensor) -> bool:
+    """Whether `tensor` refers to a variable or another resource instead of holding a value."""
+    return tensor._dtype.is_ref_dtype or tensor._dtype is dtypes.resource
+
+
+def state_key(tensor: Tensor) -> str | None:
+    """The name in the resource store of the variable behind a reference or resource handle; None where it is none."""
+    while True:
+        op = tensor._op
+        definition = op._definition
+        if definition.effects & Effect.HANDLE:
+            if definition.host_only:
+                return None
+            name = op._attrs.get("shared_name") or op._name
+            container = op._attrs.get("container")
+            return f"{container}|{name}" if container else name
+        source = next((t for t in op._inputs if is_handle(t)), None)
+        if source is None:
+            return None
+        tensor = source
+
+
+def random_key(op: Operation) -> str:
+    """The name in the resource store of the generator of a random operation."""
+    return f"random:{op._name}"
+
+
+@dataclass(slots=True)
+class StateOrder:
+    """What each operation reads and writes, and the versions: version i of a key is what its i-th write leaves."""
+
+    read_version: dict[tuple[Operation, str], int] = field(default_factory=dict)
+    writers: dict[str, list[Operation]] = field(default_factory=dict)
+    initial_reads: dict[str, Operation] = field(default_factory=dict)  # key -> the first operation that needs it
+    fetch_version: dict[Tensor, int] = field(default_factory=dict)
+
+
+def order_state(ops: Sequence[Operation], fetches: Sequence[Tensor], fed: frozenset[Tensor]) -> StateOrder:
+    """Works out the versions for a run of `ops` (in this order) with `fetches`."""
+    result = StateOrder()
+    uses: list[tuple[Operation, list[tuple[str, bool, bool]]]] = []
+    bit: dict[Operation, int] = {}
+    for op in ops:
+        found = _uses_of(op, fed)
+        if not found:
+            continue
+        uses.append((op, found))
+        for key, _, writes in found:
+            if writes:
+                result.writers.setdefault(key, []).append(op)
+                bit.setdefault(op, len(bit))
+    masks = _ancestor_masks(ops, bit, fed) if bit else {}
+    seen_writes: dict[str, int] = {}
+    for op, found in uses:
+        for key, reads, writes in found:
+            if writes:
+                version = seen_writes.get(key, 0) - 1
+                seen_writes[key] = seen_writes.get(key, 0) + 1
+            else:
+                version = _version_for(result.writers.get(key, ()), masks.get(op, 0), bit)
+            result.read_version[op, key] = version
+            if reads and version == INITIAL:
+                result.initial_reads.setdefault(key, op)
+    for tensor in fetches:
+        if tensor in fed or not tensor._dtype.is_ref_dtype:
+            continue
+        key = state_key(tensor)
+        if key is not None:
+            op = tensor._op
+            own = 1 << bit[op] if op in bit else 0
+            version = _version_for(result.writers.get(key, ()), masks.get(op, 0) | own, bit)
+            result.fetch_version[tensor] = version
+            if version == INITIAL:
+                result.initial_reads.setdefault(key, op)
+    return result
+
+
+def _uses_of(op: Operation, fed: frozenset[Tensor]) -> list[tuple[str, bool, bool]]:
+    """(key, reads, writes) for each variable that `op` uses."""
+    definition = op._definition
+    found: dict[str, tuple[bool, bool]] = {}
+    if definition.effects & Effect.RANDOM:
+        found[random_key(op)] = (True, True)
+    if any(is_handle(t) for t in op._inputs):
+        for tensor, argument in zip(op._inputs, flat_arguments(op), strict=True):
+            if not is_handle(tensor) or tensor in fed:
+                continue
+            key = state_key(tensor)
+            if key is None:
+                continue
+            takes_handle = argument.is_ref or tensor._dtype is dtypes.resource
+            writes = takes_handle and argument.name in definition.writes
+            # Passing a handle on (Identity of a resource) reads nothing.
+            passes_on = takes_handle and not writes and any(is_handle(t) for t in op._outputs)
+            reads = not passes_on and not (writes and argument.name in definition.overwrites)
+            old = found.get(key, (False, False))
+            found[key] = (old[0] or reads, old[1] or writes)
+    return [(key, reads, writes) for key, (reads, writes) in found.items()]
+
+
+def flat_arguments(op: Operation) -> list:
+    """The argument of the signature that each flat input of `op` belongs to."""
+    flat = []
+    for argument in op._definition.signature.inputs:
+        if argument.number_attr is not None:
+            flat += [argument] * op._attrs[argument.number_attr]
+        elif argument.type_list_attr is not None:
+            flat += [argument] * len(op._attrs[argument.type_list_attr])
+        else:
+            flat.append(argument)
+    return flat
+
+
+def _ancestor_masks(
+    ops: Sequence[Operation], bit: dict[Operation, int], fed: frozenset[Tensor]
+) -> dict[Operation, int]:
+    """For each operation the set (as bits) of the writers that it comes after."""
+    masks: dict[Operation, int] = {}
+    for op in ops:
+        mask = 0
+        for source in (*(t._op for t in op._inputs if t not in fed), *op._control_inputs):
+            mask |= masks.get(source, 0)
+            if source in bit:
+                mask |= 1 << bit[source]
+        if mask:
+            masks[op] = mask
+    return masks
+
+
+def _version_for(writers: Sequence[Operation], mask: int, bit: dict[Operation, int]) -> int:
+    for i in range(len(writers) - 1, -1, -1):
+        if mask >> bit[writers[i]] & 1:
+            return i
+    return INITIAL

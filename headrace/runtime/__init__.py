@@ -1,0 +1,1 @@
+"""Running a planned step: interpreting, calling compiled islands, the state of a session."""

@@ -1,0 +1,56 @@
+"""The state of a session: variables, generators of random numbers, and resources of the host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Cell:
+    """Where the value of one variable lives: a NumPy or JAX array, None before it is initialised."""
+
+    __slots__ = ("key", "value")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.value: Any = None
+
+
+class ResourceStore:
+    """Variables and other resources by name. `lock` is held while a step reads and commits state."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._cells: dict[str, Cell] = {}
+        self._objects: dict[Any, Any] = {}
+
+    def cell(self, key: str) -> Cell:
+        """The cell of `key`, made where there is none."""
+        found = self._cells.get(key)
+        if found is None:
+            with self.lock:
+                found = self._cells.setdefault(key, Cell(key))
+        return found
+
+    def get_or_make(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The host's resource of this key (a queue, a table), made by `make` the first time."""
+        with self.lock:
+            if key not in self._objects:
+                self._objects[key] = make()
+            return self._objects[key]
+
+    def objects(self) -> dict[Any, Any]:
+        """A copy of the host's resources by key."""
+        with self.lock:
+            return dict(self._objects)
+
+    def clear(self, containers: tuple[str, ...] = ()) -> None:
+        """Forgets everything, or what lives in the containers of these names."""
+        with self.lock:
+            if not containers:
+                self._cells.clear()
+                self._objects.clear()
+                return
+            for key in [k for k in self._cells if k.partition("|")[0] in containers and "|" in k]:
+                self._cells[key].value = None

@@ -1,0 +1,426 @@
+"""A step: everything that is planned once for a set of fetches and feeds, and then run many times.
+
+The first run of a small step for new shapes is interpreted, operation by operation, with NumPy and cached kernels: what
+runs once (an initialiser, a test) never waits for the compiler. From the second run on its islands are compiled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from headrace.core import dtypes, errors
+from headrace.graph.graph import Graph
+from headrace.graph.op_def import Effect
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
+from headrace.lowering.island import Island, raise_if_failed
+from headrace.lowering.state import Slot, StateView
+from headrace.passes.prune import prune
+from headrace.passes.segments import Segment, runs_on_host, split
+from headrace.passes.state_order import INITIAL, is_handle, order_state, state_key
+from headrace.lowering import context
+from headrace.runtime.kernels import run_kernel
+from headrace.runtime.resources import Cell, ResourceStore
+
+# Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
+# operations that need one than this is compiled at once.
+_MAX_KERNELS_TO_INTERPRET = 6
+# Above this many elements a NumPy rule loses to a compiled kernel.
+_HOST_ELEMENTS = 1 << 16
+
+
+class Step:
+    """The plan for one set of fetches, targets and feeds in one session."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        fetches: Sequence[Tensor],
+        targets: Sequence[Operation],
+        feeds: Sequence[Tensor],
+        resources: ResourceStore,
+    ) -> None:
+        self.graph = graph
+        self.mutations = graph._mutations
+        self.fetches, self.feeds = tuple(fetches), tuple(feeds)
+        self.resources = resources
+        fed = self.fed = frozenset(feeds)
+        roots = [t._op for t in fetches if t not in fed]
+        self.ops = prune([*roots, *targets], fed)
+        self._check_sources()
+        self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed)
+        self.split = split(self.ops, fed)
+        self._runs: dict[Any, int] = {}
+        self._lock = threading.Lock()
+        self._islands: dict[int, Island] = {}
+        self._initialisers = self._find_initial_states()
+        self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
+        self.is_empty = not self.split.segments and not fetches
+        self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
+        self._compiled: Callable[[list[Any]], list[Any]] | None = None
+
+    # ---- planning
+
+    def _check_sources(self) -> None:
+        for op in self.ops:
+            if op._definition.effects & Effect.SOURCE and op._definition.lower_rule is None:
+                for tensor in op._outputs:
+                    if tensor not in self.fed:
+                        shape = tensor._dims
+                        described = f" and shape {list(shape)}" if shape else ""
+                        raise errors.InvalidArgumentError(
+                            None,
+                            op,
+                            f"You must feed a value for placeholder tensor '{op._name}' with dtype "
+                            f"{tensor._dtype.name.replace('float32', 'float').replace('float64', 'double')}"
+                            f"{described.replace('None', '?')}",
+                        )
+
+    def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
+        return [
+            (self.resources.cell(f"random:{op._name}"), op)
+            for op in self.ops
+            if op._definition.effects & Effect.RANDOM
+        ]
+
+    def _count_kernels(self) -> int:
+        kinds = set()
+        for segment in self.split.segments:
+            if segment.is_island:
+                kinds.update(op.type for op in segment.ops if op._definition.host_rule is None)
+        return len(kinds)
+
+    def _ensure_generators(self) -> None:
+        for cell, op in self._initialisers:
+            if cell.value is None:
+                cell.value = op._definition.initial_state_rule(op)  # type: ignore[misc]
+
+    def _check_initialised(self) -> None:
+        for cell, op in self._needs:
+            if cell.value is None:
+                raise uninitialised(op, cell.key)
+
+    # ---- running
+
+    def run(self, feed_values: list[Any]) -> list[Any]:
+        """Runs the step. `feed_values` are arrays of the feeds' types; returns arrays of the fetches."""
+        compiled = self._compiled
+        if compiled is not None:
+            return compiled(feed_values)
+        key = tuple(v.shape for v in feed_values)
+        runs = self._runs.get(key, 0)
+        if runs == 0 and self._interpretable:
+            results = self._interpret(feed_values)
+            self._runs[key] = 1
+            return results
+        with self._lock:
+            if runs > 0 or not self._interpretable:
+                self._runs[key] = runs + 1
+        return self._run_compiled(feed_values)
+
+    def _interpret(self, feed_values: list[Any]) -> list[Any]:
+        self._ensure_generators()
+        values: Values = dict(zip(self.feeds, feed_values, strict=True))
+        state = StateView(self._load)
+        with context.running(self):
+            for op in self.ops:
+                if op._definition.effects & Effect.HANDLE and not op._definition.host_only:
+                    continue
+                if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
+                    continue
+                store_outputs(op, self._evaluate(op, values, state), values, self.fed)
+        results = [self._fetched(t, values, state) for t in self.fetches]
+        self._commit(state.written)
+        return results
+
+    def _evaluate(self, op: Operation, values: Values, state: StateView) -> Any:
+        arguments = arguments_of(op, values, self.order, state)
+        definition = op._definition
+        if definition.host_rule is not None and (runs_on_host(op) or _is_small(op, arguments)):
+            return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
+        if definition.lower_rule is None:
+            raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
+        return run_kernel(op, arguments)
+
+    def _run_compiled(self, feed_values: list[Any]) -> list[Any]:
+        self._ensure_generators()
+        segments = self.split.segments
+        values: Values = dict(zip(self.feeds, feed_values, strict=True))
+        state = StateView(self._load)
+        with context.running(self):
+            for number, segment in enumerate(segments):
+                if segment.is_island:
+                    island = self._islands.get(number) or self._make_island(number, segment)
+                    self._run_island(island, values, state, last=number == len(segments) - 1)
+                else:
+                    for op in segment.ops:
+                        store_outputs(op, self._evaluate_on_host(op, values, state), values, self.fed)
+        results = [self._fetched(t, values, state) for t in self.fetches]
+        self._commit(state.written)
+        self._specialise()
+        return results
+
+    def _evaluate_on_host(self, op: Operation, values: Values, state: StateView) -> Any:
+        for tensor in op._inputs:
+            if tensor not in values and tensor._op in self.split.free:
+                values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+        arguments = arguments_of(op, values, self.order, state)
+        if op._definition.host_rule is None:
+            return run_kernel(op, arguments)
+        return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
+
+    def _make_island(self, number: int, segment: Segment) -> Island:
+        with self._lock:
+            if number in self._islands:
+                return self._islands[number]
+            island = self._islands[number] = self._build_island(number, segment)
+        return island
+
+    def _build_island(self, number: int, segment: Segment) -> Island:
+        inside = set(segment.ops)
+        used = {t for op in segment.ops for t in op._inputs}
+        free = [op for op in self.split.free if any(t in used for t in op._outputs)]
+        inputs = [
+            t
+            for t in dict.fromkeys(t for op in segment.ops for t in op._inputs)
+            if (t in self.fed or (t._op not in inside and t._op not in self.split.free)) and not is_handle(t)
+        ]
+        static = [t for t in inputs if t in segment.static_inputs]
+        traced = [t for t in inputs if t not in segment.static_inputs]
+        fetched = set(self.fetches)
+        outputs = [
+            t
+            for op in segment.ops
+            for t in op._outputs
+            if t not in self.fed
+            and t._dtype is not dtypes.resource
+            and (t in fetched or any(c not in inside and c in self._op_set for c in t._consumers))
+            and not (t._dtype.is_ref_dtype and t not in fetched)
+        ]
+        if any(t in fetched and t._dtype.is_ref_dtype and t._op._definition.effects & Effect.HANDLE for t in outputs):
+            raise AssertionError("a handle inside an island")
+        reads, writes = self._island_state(segment)
+        last = number == len(self.split.segments) - 1
+        donate = last and not any(op._definition.effects & Effect.FALLIBLE for op in segment.ops)
+        return Island(
+            segment.ops,
+            traced,
+            static,
+            outputs,
+            reads,
+            writes,
+            self.order,
+            self.split.must_fold,
+            free,
+            self.fed,
+            donate,
+        )
+
+    @property
+    def _op_set(self) -> set[Operation]:
+        found = self.__dict__.get("_ops_as_set")
+        if found is None:
+            found = self.__dict__["_ops_as_set"] = set(self.ops)
+        return found
+
+    def _island_state(self, segment: Segment) -> tuple[list[str], list[str]]:
+        """The keys that the island reads from before it, and those that it writes."""
+        inside = set(segment.ops)
+        reads: dict[str, None] = {}
+        writes: dict[str, None] = {}
+        for (op, key), version in self.order.read_version.items():
+            if op in inside:
+                writers = self.order.writers.get(key, [])
+                if op in writers:
+                    writes[key] = None
+                if version == INITIAL or writers[version] not in inside:
+                    overwrites = op in writers and key not in self.order.initial_reads
+                    if not overwrites:
+                        reads[key] = None
+        for tensor, version in self.order.fetch_version.items():
+            if tensor._op in inside and version == INITIAL:
+                reads[state_key(tensor)] = None  # type: ignore[index]
+        return list(reads), list(writes)
+
+    def _run_island(self, island: Island, values: Values, state: StateView, last: bool) -> None:
+        for tensor in (*island.inputs, *island.static_inputs):
+            if tensor not in values and tensor._op in self.split.free:
+                values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+        static = [np.asarray(values[t]) for t in island.static_inputs]
+        inputs = tuple(values[t] for t in island.inputs)
+        program, collector = island.program(static)
+        with self.resources.lock, jax.enable_x64(True):
+            donated = tuple(self._current(k, state) for k in island.donated)
+            kept = tuple(self._current(k, state) for k in island.kept)
+            outputs, written, outcome = program(donated, kept, inputs, island.constants)
+            if outcome:
+                raise_if_failed(outcome, collector)
+            for key, value in zip(island.writes, written, strict=True):
+                state.write(key, value)
+            if last:
+                self._commit(dict(zip(island.writes, written, strict=True)))
+        values.update(zip(island.outputs, outputs, strict=True))
+
+    def _current(self, key: str, state: StateView) -> Any:
+        value = state.latest(key)
+        return state.read(key, INITIAL) if value is None else value
+
+    def _load(self, key: str) -> Any:
+        value = self.resources.cell(key).value
+        if value is None:
+            op = self.order.initial_reads.get(key)
+            raise uninitialised(op, key)
+        return value
+
+    def _fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
+        value = values.get(tensor)
+        if value is None or isinstance(value, Slot):
+            key = state_key(tensor) if is_handle(tensor) else None
+            if key is not None and tensor._dtype.is_ref_dtype:
+                return state.read(key, self.order.fetch_version[tensor])
+            if tensor._op in self.split.free:
+                return tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+            if value is None and tensor not in values:
+                raise errors.InternalError(None, tensor._op, f"{tensor.name} was not computed")
+        return value
+
+    def _commit(self, written: dict[str, Any]) -> None:
+        if written:
+            with self.resources.lock:
+                for key, value in written.items():
+                    self.resources.cell(key).value = value
+
+    # ---- the usual case: one island
+
+    def _specialise(self) -> None:
+        """After a compiled run: makes the following runs one call, where the step is a single island without checks."""
+        if self._compiled is not None or len(self.split.segments) != 1 or 0 not in self._islands:
+            return
+        island = self._islands[0]
+        if island.static_inputs or island.is_fallible or not island._programs:
+            return
+        places: list[tuple[int, int]] = []
+        for tensor in self.fetches:
+            if tensor in self.feeds:
+                places.append((1, self.feeds.index(tensor)))
+            elif tensor in island.outputs:
+                places.append((0, island.outputs.index(tensor)))
+            else:
+                return
+        if set(island.inputs) - self.fed:
+            return
+        self._compiled = self._single_call(island, places)
+
+    def _single_call(self, island: Island, places: list[tuple[int, int]]) -> Callable[[list[Any]], list[Any]]:
+        ((program, _),) = island._programs.values()
+        positions = tuple(self.feeds.index(t) for t in island.inputs)
+        in_order = positions == tuple(range(len(self.feeds)))
+        donated = tuple(self.resources.cell(k) for k in island.donated)
+        kept = tuple(self.resources.cell(k) for k in island.kept)
+        writes = tuple(self.resources.cell(k) for k in island.writes)
+        simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(range(len(island.outputs)))
+        constants, lock, enable_x64 = island.constants, self.resources.lock, jax.enable_x64
+
+        def call(feed_values: list[Any]) -> list[Any]:
+            inputs = tuple(feed_values) if in_order else tuple(feed_values[i] for i in positions)
+            with lock:
+                old = tuple([c.value for c in donated])
+                others = tuple([c.value for c in kept])
+                if None in map(type_or_none, old) or None in map(type_or_none, others):
+                    self._ensure_generators()
+                    self._check_initialised()
+                    old = tuple([c.value for c in donated])
+                    others = tuple([c.value for c in kept])
+                with enable_x64(True):
+                    outputs, written, _ = program(old, others, inputs, constants)
+                for cell, value in zip(writes, written, strict=True):
+                    cell.value = value
+            if simple:
+                return outputs
+            return [outputs[i] if kind == 0 else feed_values[i] for kind, i in places]
+
+        return call
+
+
+def type_or_none(value: Any) -> Any:
+    """None for None, something else for anything else (arrays must not be compared)."""
+    return None if value is None else True
+
+
+def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:
+    """The error for reading a variable that has no value yet."""
+    name = key.rpartition("|")[2]
+    return errors.FailedPreconditionError(
+        None, op, f"Attempting to use uninitialized value {name}: run its initializer (or restore it) in this session first"
+    )
+
+
+def _to_numpy(argument: Any) -> Any:
+    if argument.__class__ is list:
+        return [_to_numpy(a) for a in argument]
+    if isinstance(argument, jax.Array):
+        return np.asarray(argument)
+    if isinstance(argument, Slot):
+        return _HostSlot(argument)
+    return argument
+
+
+class _HostSlot(Slot):
+    """A slot whose value the NumPy rules see as a NumPy array."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self.key = slot.key
+
+    def read(self) -> Any:
+        value = self._slot.read()
+        return np.asarray(value) if isinstance(value, jax.Array) else value
+
+    def write(self, value: Any) -> None:
+        self._slot.write(value)
+
+    @property
+    def initialized(self) -> bool:
+        return self._slot.initialized
+
+
+def _host_results(op: Operation, results: Any) -> Any:
+    """Makes arrays of the results of a NumPy rule, of the declared types."""
+    if results.__class__ is tuple or results.__class__ is list:
+        return [_host_array(r, t) for r, t in zip(results, op._outputs, strict=True)]
+    return _host_array(results, op._outputs[0]) if op._outputs else ()
+
+
+def _host_array(value: Any, tensor: Tensor) -> Any:
+    if isinstance(value, Slot):
+        return value._slot if isinstance(value, _HostSlot) else value
+    kind = tensor._dtype.base_dtype
+    if kind is dtypes.resource or kind is dtypes.variant:
+        return value
+    if isinstance(value, np.ndarray) and value.dtype == kind.np_dtype:
+        return value
+    return np.asarray(value, dtype=kind.np_dtype)
+
+
+def _is_small(op: Operation, arguments: list[Any]) -> bool:
+    total = 0
+    for argument in arguments:
+        for value in argument if argument.__class__ is list else (argument,):
+            if not isinstance(value, Slot):
+                total += getattr(value, "size", 1)
+    for tensor in op._outputs:
+        dims = tensor._dims
+        if dims is not None and None not in dims:
+            count = 1
+            for d in dims:
+                count *= d  # type: ignore[operator]
+            total += count
+    return total <= _HOST_ELEMENTS

@@ -1,0 +1,275 @@
+"""Sessions: where graphs run and variables live."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboard.compat.proto import config_pb2
+
+from headrace.core import errors
+from headrace.graph import default
+from headrace.graph.graph import Graph
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.runtime.resources import ResourceStore
+from headrace.runtime.step import Step
+from headrace.session import feeds as feeding
+from headrace.session.fetches import Fetches
+
+
+class _Prepared:
+    """A step together with how its results are put together."""
+
+    __slots__ = ("build", "mutations", "raw", "single", "step", "tensors")
+
+    def __init__(self, step: Step, fetches: Fetches, tensors: tuple[Tensor, ...]) -> None:
+        self.step, self.build, self.single, self.tensors = step, fetches.build, fetches.single, tensors
+        self.mutations = step.mutations
+
+
+class BaseSession:
+    """Runs operations of one graph and keeps the values of its variables.
+
+    target: the address of a master, "" for this process. graph: the default graph where None. config: a ConfigProto.
+    """
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
+        if graph is None:
+            self._graph = default.get_default_graph()
+        elif isinstance(graph, Graph):
+            self._graph = graph
+        else:
+            raise TypeError(f"graph must be a tf.Graph, but got {type(graph)}")
+        if config is not None and not isinstance(config, config_pb2.ConfigProto):
+            raise TypeError(f"config must be a tf.ConfigProto, but got {type(config)}")
+        if not isinstance(target, (str, bytes)):
+            raise TypeError(f"target must be a string, but got {type(target)}")
+        self._target = target
+        self._config = config
+        self._closed = False
+        self._opened = True
+        self._resources = ResourceStore()
+        self._prepared: dict[Any, _Prepared] = {}
+        self._lock = threading.Lock()
+
+    # ---- what it is
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that this session runs."""
+        return self._graph
+
+    @property
+    def graph_def(self) -> Any:
+        """The graph as a GraphDef."""
+        return self._graph.as_graph_def()
+
+    @property
+    def sess_str(self) -> Any:
+        """The target."""
+        return self._target
+
+    # ---- running
+
+    def run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
+        """Computes `fetches` and runs everything they depend on, once.
+
+        fetches: a tensor, an operation, a name, or lists, tuples and dictionaries of these, nested as you like; the result
+        has the same structure, with None for an operation. feed_dict: values to use in place of tensors.
+        Raises RuntimeError: the session is closed. TypeError, ValueError: fetches or feeds that do not fit.
+        tf.errors.OpError: an operation failed; then no variable has changed.
+        """
+        if options is not None or run_metadata is not None:
+            return self._run_with_options(fetches, feed_dict, options, run_metadata)
+        kind = fetches.__class__
+        if kind is Tensor or kind is Operation:
+            key: Any = fetches
+        elif kind is list or kind is tuple:
+            key = (kind, *fetches)
+        else:
+            key = None
+        if not feed_dict:
+            try:
+                prepared = self._prepared.get(key) if key is not None else None
+            except TypeError:
+                prepared = None
+            if prepared is None or self._closed or prepared.mutations != self._graph._mutations:
+                prepared = self._prepare(key, fetches, ())
+            if prepared.raw is not None:
+                return prepared.raw()
+            return self._finish(prepared, prepared.step.run([]))
+        return self._run_fed(key, fetches, feed_dict)
+
+    def _run_fed(self, key: Any, fetches: Any, feed_dict: Any) -> Any:
+        try:
+            key = (key, *feed_dict) if key is not None else None
+            prepared = self._prepared.get(key) if key is not None else None
+        except TypeError:
+            key = prepared = None
+        if prepared is None or self._closed or prepared.mutations != self._graph._mutations:
+            pairs = self._feed_pairs(feed_dict)
+            tensors = tuple(t for t, _ in pairs)
+            # The key stands for the pairs only where each key of the dictionary is the tensor itself.
+            direct = len(tensors) == len(feed_dict) and all(k is t for k, t in zip(feed_dict, tensors, strict=True))
+            prepared = self._prepare(key if direct else None, fetches, tensors)
+            values = [v for _, v in pairs]
+        else:
+            values = feed_dict.values()
+        to_array = feeding.to_array
+        arrays = [to_array(t, v) for t, v in zip(prepared.tensors, values, strict=True)]
+        return self._finish(prepared, prepared.step.run(arrays))
+
+    def _feed_pairs(self, feed_dict: Any) -> list[tuple[Tensor, Any]]:
+        if not hasattr(feed_dict, "items"):
+            raise TypeError(f"feed_dict must be a dictionary, got {type(feed_dict).__name__}")
+        from headrace.core import nest
+
+        if any(isinstance(k, (list, tuple, dict)) for k in feed_dict):
+            feed_dict = nest.flatten_dict_items(feed_dict)
+        self._check_open()
+        pairs = feeding.expand(self._graph, feed_dict)
+        for tensor, _ in pairs:
+            if not self._graph.is_feedable(tensor):
+                raise ValueError(f"Tensor {tensor} may not be fed.")
+        return pairs
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        if self._graph.version == 0:
+            raise RuntimeError("The Session graph is empty.  Add operations to the graph before calling run().")
+
+    def _prepare(self, key: Any, fetches: Any, tensors: tuple[Tensor, ...]) -> _Prepared:
+        self._check_open()
+        parsed = Fetches(self._graph, fetches)
+        step = self._step_for(parsed, tensors)
+        prepared = _Prepared(step, parsed, tensors)
+        # Nothing to compute: the hot path of an operation that only orders others.
+        prepared.raw = self._nothing_to_do(step, parsed)
+        if key is not None:
+            with self._lock:
+                self._prepared[key] = prepared
+        return prepared
+
+    def _step_for(self, parsed: Fetches, tensors: tuple[Tensor, ...]) -> Step:
+        """Steps are shared between the forms in which the same things are fetched."""
+        key = ("step", tuple(parsed.tensors), tuple(parsed.targets), tensors)
+        found = self._prepared.get(key)
+        if found is None or found.mutations != self._graph._mutations:
+            step = Step(self._graph, parsed.tensors, parsed.targets, tensors, self._resources)
+            found = _Prepared(step, parsed, tensors)
+            found.raw = None
+            with self._lock:
+                self._prepared[key] = found
+        return found.step
+
+    @staticmethod
+    def _nothing_to_do(step: Step, parsed: Fetches) -> Callable[[], Any] | None:
+        if not step.is_empty:
+            return None
+        build = parsed.build
+        return lambda: build([])
+
+    @staticmethod
+    def _finish(prepared: _Prepared, results: Any) -> Any:
+        if prepared.single:
+            return to_result(results[0])
+        return prepared.build([to_result(r) for r in results])
+
+    def _run_with_options(self, fetches: Any, feed_dict: Any, options: Any, run_metadata: Any) -> Any:
+        from headrace.session import metadata
+
+        return metadata.run(self, fetches, feed_dict, options, run_metadata)
+
+    # ---- life
+
+    def close(self) -> None:
+        """Ends the session; its variables are gone and it refuses to run. Closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._prepared.clear()
+            self._resources.clear()
+
+    def __del__(self) -> None:
+        # Nothing outside this object holds the session's state: there is nothing to release.
+        self._closed = True
+
+    def as_default(self) -> Any:
+        """A block in which this is the default session of the thread; leaving it does not close the session."""
+        return default.session_as_default(self)
+
+    def list_devices(self) -> list[Any]:
+        """The devices that the session can use."""
+        self._check_open()
+        from headrace.session import devices
+
+        return devices.list_devices(self)
+
+
+def to_result(value: Any) -> Any:
+    """What `run` returns for a computed value: an array that belongs to the caller, or a NumPy scalar."""
+    if value.__class__ is np.ndarray:
+        # Interpreted runs may hand out constants or feeds: the caller gets an array of its own.
+        return value.copy() if value.ndim else value[()]
+    if isinstance(value, jax.Array):
+        array = np.asarray(value)
+        # A copy, since the buffer may be a variable's and be written in place by the next run.
+        return array.copy() if array.ndim else array[()]
+    return value
+
+
+class Session(BaseSession):
+    """A session that is the default one inside its `with` block, and closed when the block ends."""
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
+        super().__init__(target, graph, config)
+        self._blocks: list[Any] = []
+
+    def __enter__(self) -> Session:
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        graph = self._graph.as_default()
+        graph.__enter__()
+        session = self.as_default()
+        session.__enter__()
+        self._blocks.append((graph, session))
+        return self
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        graph, session = self._blocks.pop()
+        session.__exit__(None, None, None)
+        graph.__exit__(None, None, None)
+        self.close()
+
+    @staticmethod
+    def reset(target: str, containers: Any = None, config: Any = None) -> None:
+        """Clears the resource containers of a remote target; in this process sessions share nothing."""
+        if not target:
+            return
+        raise errors.UnimplementedError(None, None, f"Session.reset: no connection to {target!r}")
+
+
+class InteractiveSession(BaseSession):
+    """A session that makes itself (and its graph) the default until it is closed."""
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
+        super().__init__(target, graph, config)
+        self._explicit_graph = graph
+        self._graph_block = None
+        if graph is not None:
+            self._graph_block = graph.as_default()
+            self._graph_block.__enter__()
+        default.push_session(self)
+
+    def close(self) -> None:
+        """Ends the session and gives back the place of the default session."""
+        if not self._closed:
+            super().close()
+            default.pop_session(self)
+            if self._graph_block is not None:
+                self._graph_block.__exit__(None, None, None)
+                self._graph_block = None
