@@ -4,6 +4,7 @@ import sys as _sys
 
 import headrace.api
 from headrace.api import namespace as _namespace
+from headrace.compat.alias import install_alias as install_alias
 
 __version__ = "0.1.0"
 

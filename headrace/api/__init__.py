@@ -3,10 +3,22 @@
 Importing this room files the public names (see `api/export.py`); `headrace/__init__.py` hangs them into `tf`.
 """
 
-import headrace.ops  # noqa: F401  (fills the registry that the functions below build from)
+import headrace.ops
+from headrace.api import (
+    files as files,
+)
+from headrace.api import (
+    flags as flags,
+)
 from headrace.api import (
     framework as framework,
 )
 from headrace.api import (
+    logging as logging,
+)
+from headrace.api import (
     source as source,
+)
+from headrace.api import (
+    version as version,
 )

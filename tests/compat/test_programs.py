@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.test_run import headrace
 
-FLAGS_AND_TRAINING = '''
+FLAGS_AND_TRAINING = """
 from __future__ import absolute_import, division, print_function
 import sys
 import tensorflow as tf
@@ -43,9 +43,9 @@ def main(_):
 
 if __name__ == "__main__":
     tf.app.run()
-'''
+"""
 
-FREEZE = '''
+FREEZE = """
 import tensorflow.compat.v1 as tf
 from tensorflow.python.tools import freeze_graph, inspect_checkpoint
 frozen = freeze_graph.freeze_graph(
@@ -57,15 +57,15 @@ with tf.Graph().as_default(), tf.Session() as sess:
     y, = tf.import_graph_def(definition, return_elements=["y:0"], name="")
     print(sess.run(y, {"x:0": [[3.0, 1.0]]}).tolist())
 inspect_checkpoint.print_tensors_in_checkpoint_file("log/model.ckpt", "", False, True)
-'''
+"""
 
-DIGITS = '''
+DIGITS = """
 from tensorflow.examples.tutorials.mnist import input_data
 mnist = input_data.read_data_sets("data", one_hot=True, validation_size=2, seed=5)
 print(mnist.train.images.shape, mnist.train.images.dtype, mnist.test.labels.shape)
 print([mnist.train.next_batch(3)[1].argmax(1).tolist() for _ in range(4)])
 print(mnist.train.epochs_completed, mnist.validation.num_examples)
-'''
+"""
 
 
 def test_flags_training_and_private_modules(tmp_path):
@@ -83,7 +83,10 @@ def test_flags_training_and_private_modules(tmp_path):
     done = headrace("run", "freeze.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] in ("['Const', 'Identity', 'MatMul', 'Placeholder']", "['Const', 'MatMul', 'Placeholder']")
+    assert lines[0] in (
+        "['Const', 'Identity', 'MatMul', 'Placeholder']",
+        "['Const', 'MatMul', 'Placeholder']",
+    )
     assert lines[1:] == ["[[2.5]]", "tensor_name:  model/w", "# Total number of params: 2"]
 
 
