@@ -17,6 +17,12 @@ from headrace.api import (
     logging as logging,
 )
 from headrace.api import (
+    random_ops as random_ops,
+)
+from headrace.api import (
+    random_seed as random_seed,
+)
+from headrace.api import (
     source as source,
 )
 from headrace.api import (

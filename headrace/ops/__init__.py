@@ -10,6 +10,9 @@ from headrace.ops import (
     matmul as matmul,
 )
 from headrace.ops import (
+    random_ops as random_ops,
+)
+from headrace.ops import (
     source as source,
 )
 from headrace.ops import (
