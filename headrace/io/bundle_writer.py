@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -31,6 +32,7 @@ from headrace.io.checksum import crc32c, mask
 from headrace.io.coding import encode_varint
 from headrace.io.local_files import (
     AtomicFile,
+    directory_lock,
     fsync_directory,
     local_path,
     os_errors_as_op_errors,
@@ -256,32 +258,33 @@ def _publish(
     The order of its steps is what the module's docstring explains.
     """
     count = max(1, len(data_files))
-    spare = count + 1 if _num_shards_in_place(prefix) == count else count
     directory = os.path.dirname(prefix)
-    with os_errors_as_op_errors(prefix):
+    # Two that save under one prefix at a time would rename each other's files.
+    with os_errors_as_op_errors(prefix), directory_lock(directory):
+        spare = count + 1 if _num_shards_in_place(prefix) == count else count
         for shard, data_file in enumerate(data_files):
             os.replace(data_file, data_filename(prefix, shard, spare))
         fsync_directory(directory)
-    _write_index(prefix, spare, version, entries)
-    if spare != count and _link_data_files(prefix, len(data_files), spare, count):
-        _write_index(prefix, count, version, entries)
-        spare = count
-    _remove_data_files_except(prefix, spare)
+        _write_index(prefix, spare, version, entries)
+        if spare != count and _link_data_files(prefix, len(data_files), spare, count):
+            _write_index(prefix, count, version, entries)
+            spare = count
+        _remove_data_files_except(prefix, spare)
 
 
 def _link_data_files(prefix: str, shards: int, present: int, wanted: int) -> bool:
     """Gives the data files of count `present` the names of count `wanted` too, if it can be done."""
     for shard in range(shards):
         target = data_filename(prefix, shard, wanted)
-        temporary = f"{target}.tempstate{os.getpid()}"
+        temporary = f"{target}.tempstate{secrets.randbits(64)}"
         try:
             os.link(data_filename(prefix, shard, present), temporary)
-            os.replace(temporary, target)
         except OSError as error:
             # Not every file system has links. The checkpoint is whole under the other names.
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
                 return False
             raise
+        os.replace(temporary, target)
     fsync_directory(os.path.dirname(prefix))
     return True
 

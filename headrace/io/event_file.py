@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 
-from headrace.core import errors
 from headrace.io.file_io import recursive_create_dir
 from headrace.io.local_files import data_loss, local_path
 from headrace.io.tf_record import RecordReader, TFRecordWriter
@@ -158,7 +157,7 @@ class EventFileWriter:
                     if now > next_flush:
                         self._events.flush()
                         next_flush = now + self._flush_secs
-            except (errors.OpError, OSError) as error:
+            except Exception as error:  # Whatever it is: `flush` waits for this thread.
                 self._failure = error
             finally:
                 self._queue.task_done()

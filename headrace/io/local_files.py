@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -91,6 +92,21 @@ def fsync_directory(directory: str) -> None:
         # Some network file systems refuse to sync a directory; their renames are synchronous.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def directory_lock(directory: str) -> Iterator[None]:
+    """Lets one process and thread at a time into the block, of those that lock `directory`.
+
+    The lock goes with its holder, however that ends. Where the file system has no locks, it is none.
+    """
+    descriptor = os.open(directory or ".", os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

@@ -17,6 +17,7 @@ of the old. So nothing that the index in place refers to may be touched before i
    the wanted count is renamed into place. So a finished save leaves exactly TensorFlow's files;
 4. data files of other counts, which nothing refers to any more, are removed.
 
+All of it happens under a lock on the directory, for others that save under the same prefix.
 A process that dies at any point leaves an index whose data files are whole, old or new. A
 reader holds the index and all data files open and then looks whether the index is still in place:
 if so, they belong together, whatever is renamed or removed later.

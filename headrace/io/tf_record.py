@@ -83,9 +83,7 @@ class TFRecordOptions:
         raise ValueError(f'Not a valid compression_type: "{options}"')
 
 
-def _window_bits(compression: str, options: TFRecordOptions | None = None) -> int:
-    if options is not None and options.window_bits is not None:
-        return options.window_bits
+def _window_bits(compression: str) -> int:
     return zlib.MAX_WBITS + (_GZIP_WINDOW_BITS if compression == "GZIP" else 0)
 
 
@@ -167,7 +165,7 @@ def _make_compressor(options: TFRecordOptions) -> Any:
     return zlib.compressobj(
         or_default(options.compression_level, zlib.Z_DEFAULT_COMPRESSION),
         or_default(options.compression_method, zlib.DEFLATED),
-        _window_bits(compression, options),
+        or_default(options.window_bits, _window_bits(compression)),
         or_default(options.mem_level, 9),
         or_default(options.compression_strategy, zlib.Z_DEFAULT_STRATEGY),
     )
@@ -222,8 +220,8 @@ class RecordReader:
             self._file = open(self._path, "rb", buffering=1 << 18)
         self._stream: _Stream = self._file
         if compression:
-            own = options if isinstance(options, TFRecordOptions) else None
-            self._stream = _InflatingStream(self._file, self._path, _window_bits(compression, own))
+            # The largest window reads every stream, whatever window it was written with.
+            self._stream = _InflatingStream(self._file, self._path, _window_bits(compression))
         self._offset = 0
 
     @property

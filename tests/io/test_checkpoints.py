@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 
 import ml_dtypes
 import numpy as np
@@ -327,3 +328,24 @@ def test_a_save_over_the_same_prefix_leaves_one_checkpoint(tmp_path, monkeypatch
     save(102)
     check(102, 1, 1)
     shutil.rmtree(tmp_path)
+
+
+def test_threads_may_save_under_one_prefix(tmp_path):
+    failures = []
+
+    def save(value):
+        try:
+            for _ in range(8):
+                write_v2(tmp_path / "c", [("x", "", "int32", np.full(100, value, np.int32))])
+                with BundleReader(tmp_path / "c") as reader:
+                    assert len(set(reader.read("x").tolist())) == 1
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=save, args=(value,)) for value in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert sorted(os.listdir(tmp_path)) == ["c.data-00000-of-00001", "c.index"]

@@ -74,6 +74,9 @@ def test_options(tmp_path):
             writer.write(b"a" * 10_000)
         sizes[level] = os.path.getsize(tmp_path / "x")
         assert list(tf_record_iterator(tmp_path / "x", options)) == [b"a" * 10_000]
+    with TFRecordWriter(tmp_path / "x", TFRecordOptions("ZLIB", window_bits=8)) as writer:
+        writer.write(b"small window")
+    assert list(tf_record_iterator(tmp_path / "x", "ZLIB")) == [b"small window"]
     assert sizes[9] < 200 < 10_000 < sizes[0]
 
 
