@@ -7,6 +7,7 @@ runs once (an initialiser, a test) never waits for the compiler. From the second
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,13 +19,14 @@ from headrace.graph.graph import Graph
 from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+from headrace.lowering import context
 from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
 from headrace.lowering.island import Island, raise_if_failed
+from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, runs_on_host, split
 from headrace.passes.state_order import INITIAL, is_handle, order_state, state_key
-from headrace.lowering import context
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.resources import Cell, ResourceStore
 
@@ -33,6 +35,10 @@ from headrace.runtime.resources import Cell, ResourceStore
 _MAX_KERNELS_TO_INTERPRET = 6
 # Above this many elements a NumPy rule loses to a compiled kernel.
 _HOST_ELEMENTS = 1 << 16
+# NumPy draws random numbers within a few times of a kernel's speed, and each such kernel takes tenths of a second to compile.
+_HOST_RANDOM_ELEMENTS = 1 << 24
+
+Observer = Callable[[Operation, float, float, list[Any]], None]
 
 
 class Step:
@@ -96,7 +102,7 @@ class Step:
                 kinds.update(op.type for op in segment.ops if op._definition.host_rule is None)
         return len(kinds)
 
-    def _ensure_generators(self) -> None:
+    def ensure_generators(self) -> None:
         for cell, op in self._initialisers:
             if cell.value is None:
                 cell.value = op._definition.initial_state_rule(op)  # type: ignore[misc]
@@ -124,22 +130,47 @@ class Step:
                 self._runs[key] = runs + 1
         return self._run_compiled(feed_values)
 
-    def _interpret(self, feed_values: list[Any]) -> list[Any]:
-        self._ensure_generators()
+    def _interpret(self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0) -> list[Any]:
+        self.ensure_generators()
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
-        state = StateView(self._load)
+        state = StateView(self.load)
         with context.running(self):
             for op in self.ops:
-                if op._definition.effects & Effect.HANDLE and not op._definition.host_only:
+                if self.is_handle(op):
                     continue
                 if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
                     continue
-                store_outputs(op, self._evaluate(op, values, state), values, self.fed)
-        results = [self._fetched(t, values, state) for t in self.fetches]
-        self._commit(state.written)
+                if deadline and time.monotonic() > deadline:
+                    raise errors.DeadlineExceededError(None, op, f"Timed out before operation {op._name!r} of the step")
+                if observe is None:
+                    store_outputs(op, self.evaluate(op, values, state), values, self.fed)
+                else:
+                    start = time.time()
+                    results = self.evaluate(op, values, state)
+                    found = list(results) if isinstance(results, (list, tuple)) else [results]
+                    for result in found:
+                        if result.__class__ is ARRAY:
+                            result.block_until_ready()
+                    observe(op, start, time.time(), found)
+                    store_outputs(op, results, values, self.fed)
+        results = [self.fetched(t, values, state) for t in self.fetches]
+        self.commit(state.written)
         return results
 
-    def _evaluate(self, op: Operation, values: Values, state: StateView) -> Any:
+    def run_observed(self, feed_values: list[Any], observe: Observer | None, deadline: float | None) -> list[Any]:
+        """Runs the step operation by operation; `observe(op, start, end, outputs)` is told of each.
+
+        Raises DeadlineExceededError: `deadline` (of `time.monotonic`) has passed; nothing has changed then.
+        """
+        return self._interpret(feed_values, observe, deadline or 0.0)
+
+    @staticmethod
+    def is_handle(op: Operation) -> bool:
+        """Whether `op` only names a variable."""
+        definition = op._definition
+        return bool(definition.effects & Effect.HANDLE) and not definition.host_only
+
+    def evaluate(self, op: Operation, values: Values, state: StateView) -> Any:
         arguments = arguments_of(op, values, self.order, state)
         definition = op._definition
         if definition.host_rule is not None and (runs_on_host(op) or _is_small(op, arguments)):
@@ -149,10 +180,10 @@ class Step:
         return run_kernel(op, arguments)
 
     def _run_compiled(self, feed_values: list[Any]) -> list[Any]:
-        self._ensure_generators()
+        self.ensure_generators()
         segments = self.split.segments
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
-        state = StateView(self._load)
+        state = StateView(self.load)
         with context.running(self):
             for number, segment in enumerate(segments):
                 if segment.is_island:
@@ -161,8 +192,8 @@ class Step:
                 else:
                     for op in segment.ops:
                         store_outputs(op, self._evaluate_on_host(op, values, state), values, self.fed)
-        results = [self._fetched(t, values, state) for t in self.fetches]
-        self._commit(state.written)
+        results = [self.fetched(t, values, state) for t in self.fetches]
+        self.commit(state.written)
         self._specialise()
         return results
 
@@ -264,21 +295,21 @@ class Step:
             for key, value in zip(island.writes, written, strict=True):
                 state.write(key, value)
             if last:
-                self._commit(dict(zip(island.writes, written, strict=True)))
+                self.commit(dict(zip(island.writes, written, strict=True)))
         values.update(zip(island.outputs, outputs, strict=True))
 
     def _current(self, key: str, state: StateView) -> Any:
         value = state.latest(key)
         return state.read(key, INITIAL) if value is None else value
 
-    def _load(self, key: str) -> Any:
+    def load(self, key: str) -> Any:
         value = self.resources.cell(key).value
         if value is None:
             op = self.order.initial_reads.get(key)
             raise uninitialised(op, key)
         return value
 
-    def _fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
+    def fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)
         if value is None or isinstance(value, Slot):
             key = state_key(tensor) if is_handle(tensor) else None
@@ -290,7 +321,7 @@ class Step:
                 raise errors.InternalError(None, tensor._op, f"{tensor.name} was not computed")
         return value
 
-    def _commit(self, written: dict[str, Any]) -> None:
+    def commit(self, written: dict[str, Any]) -> None:
         if written:
             with self.resources.lock:
                 for key, value in written.items():
@@ -321,36 +352,55 @@ class Step:
         ((program, _),) = island._programs.values()
         positions = tuple(self.feeds.index(t) for t in island.inputs)
         in_order = positions == tuple(range(len(self.feeds)))
-        donated = tuple(self.resources.cell(k) for k in island.donated)
-        kept = tuple(self.resources.cell(k) for k in island.kept)
-        writes = tuple(self.resources.cell(k) for k in island.writes)
         simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(range(len(island.outputs)))
-        constants, lock, enable_x64 = island.constants, self.resources.lock, jax.enable_x64
+        constants = island.constants
+        stateful = self._stateful_call(island, program) if island.donated or island.kept or island.writes else None
 
         def call(feed_values: list[Any]) -> list[Any]:
-            inputs = tuple(feed_values) if in_order else tuple(feed_values[i] for i in positions)
-            with lock:
-                old = tuple([c.value for c in donated])
-                others = tuple([c.value for c in kept])
-                if None in map(type_or_none, old) or None in map(type_or_none, others):
-                    self._ensure_generators()
-                    self._check_initialised()
-                    old = tuple([c.value for c in donated])
-                    others = tuple([c.value for c in kept])
-                with enable_x64(True):
-                    outputs, written, _ = program(old, others, inputs, constants)
-                for cell, value in zip(writes, written, strict=True):
-                    cell.value = value
+            inputs = tuple(feed_values) if in_order else tuple([feed_values[i] for i in positions])
+            if stateful is not None:
+                outputs = stateful(inputs)
+            else:
+                previous = swap_x64(True)
+                try:
+                    outputs = program((), (), inputs, constants)[0]
+                finally:
+                    restore_x64(previous)
             if simple:
                 return outputs
             return [outputs[i] if kind == 0 else feed_values[i] for kind, i in places]
 
         return call
 
+    def _stateful_call(self, island: Island, program: Any) -> Callable[[tuple], tuple]:
+        """The call of an island that reads or writes variables: from their cells, and back."""
+        donated = tuple(self.resources.cell(k) for k in island.donated)
+        kept = tuple(self.resources.cell(k) for k in island.kept)
+        writes = tuple(self.resources.cell(k) for k in island.writes)
+        constants, lock = island.constants, self.resources.lock
 
-def type_or_none(value: Any) -> Any:
-    """None for None, something else for anything else (arrays must not be compared)."""
-    return None if value is None else True
+        def call(inputs: tuple) -> tuple:
+            with lock:
+                old = tuple([c.value for c in donated])
+                others = tuple([c.value for c in kept])
+                # By identity: arrays compare elementwise.
+                for value in (*old, *others):
+                    if value is None:
+                        self.ensure_generators()
+                        self._check_initialised()
+                        old = tuple([c.value for c in donated])
+                        others = tuple([c.value for c in kept])
+                        break
+                previous = swap_x64(True)
+                try:
+                    outputs, written, _ = program(old, others, inputs, constants)
+                finally:
+                    restore_x64(previous)
+                for cell, value in zip(writes, written, strict=True):
+                    cell.value = value
+            return outputs
+
+        return call
 
 
 def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:
@@ -364,7 +414,7 @@ def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionEr
 def _to_numpy(argument: Any) -> Any:
     if argument.__class__ is list:
         return [_to_numpy(a) for a in argument]
-    if isinstance(argument, jax.Array):
+    if argument.__class__ is ARRAY:
         return np.asarray(argument)
     if isinstance(argument, Slot):
         return _HostSlot(argument)
@@ -382,7 +432,7 @@ class _HostSlot(Slot):
 
     def read(self) -> Any:
         value = self._slot.read()
-        return np.asarray(value) if isinstance(value, jax.Array) else value
+        return np.asarray(value) if value.__class__ is ARRAY else value
 
     def write(self, value: Any) -> None:
         self._slot.write(value)
@@ -423,4 +473,5 @@ def _is_small(op: Operation, arguments: list[Any]) -> bool:
             for d in dims:
                 count *= d  # type: ignore[operator]
             total += count
-    return total <= _HOST_ELEMENTS
+    random = op._definition.effects & Effect.RANDOM
+    return total <= (_HOST_RANDOM_ELEMENTS if random else _HOST_ELEMENTS)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.graph import Graph
 from headrace.graph.tensor import Tensor
+from headrace.lowering.jax_adapter import ARRAY
 from headrace.session.fetches import conversion_for
 
 
@@ -53,7 +53,7 @@ def to_array(tensor: Tensor, value: Any) -> Any:
     kind = tensor._dtype.np_dtype
     if value.__class__ is np.ndarray and value.dtype == kind and kind != object:
         array = value
-    elif isinstance(value, jax.Array) and value.dtype == kind:
+    elif value.__class__ is ARRAY and value.dtype == kind:
         array = value
     else:
         array = _convert(tensor, value, kind)
