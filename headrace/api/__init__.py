@@ -14,6 +14,9 @@ from headrace.api import (
     framework as framework,
 )
 from headrace.api import (
+    gradients as gradients,
+)
+from headrace.api import (
     logging as logging,
 )
 from headrace.api import (
