@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import gammaln as _jax_gammaln
-from scipy.special import gammaln as _scipy_gammaln
 
 from headrace.lowering.philox import Array, advance
 from headrace.lowering.random import (
@@ -40,6 +38,14 @@ _PLAIN_NORMAL_BOUND = 1.3
 
 # Lanes below this number are carried to the end together.
 _FEW_LANES = 1024
+
+
+def _host_gammaln(x: Array) -> Array:
+    # SciPy takes a tenth of a second to import, which most programs need not pay.
+    from scipy.special import gammaln
+
+    return gammaln(x)
+
 
 
 def gamma(state: Array, shape: tuple[int, ...], alpha: Array) -> tuple[Array, Array]:
@@ -238,7 +244,7 @@ def _poisson_round(state: Array, lanes: Lanes, highest: float) -> Lanes:
     variables", 1993).
     """
     done, value, rate, block, product, arrivals = lanes
-    xp, gammaln = (np, _scipy_gammaln) if isinstance(done, np.ndarray) else (jnp, _jax_gammaln)
+    xp, gammaln = (np, _host_gammaln) if isinstance(done, np.ndarray) else (jnp, lax.lgamma)
     uniforms = uniform64_at(state, block)[::-1]
     small = rate < _LARGE_RATE
 
