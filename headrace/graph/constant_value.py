@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.core import dtypes
 from headrace.graph.graph import group_by_argument
-from headrace.graph.op_def import Effect
+from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.tensor import Dims, Tensor
 
 # Folding is for sizes, axes and permutations, not for data.
@@ -35,7 +35,7 @@ def constant_value(tensor: Tensor, partial: bool = False, _depth: int = 0) -> An
             return np.array(sizes, dtype=object if None in sizes else tensor._dtype.as_numpy_dtype)
     if (
         definition.host_rule is None
-        or definition.effects
+        or definition.effects & ~MAY_FAIL
         or definition.host_only
         or definition.writes
         or not op._inputs

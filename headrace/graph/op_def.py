@@ -29,8 +29,13 @@ class Effect(enum.Flag):
     STATEFUL = enum.auto()  # TensorFlow calls it stateful: never folded, never merged with its twin
     RANDOM = enum.auto()  # draws from a generator that the session keeps; rules get it as first value
     FALLIBLE = enum.auto()  # can fail on the values of its inputs (Assert, CheckNumerics)
+    INTEGER_FALLIBLE = enum.auto()  # FALLIBLE where its inputs are integers (division by zero)
     HANDLE = enum.auto()  # makes a reference or a resource handle; has no value of its own
     SOURCE = enum.auto()  # has a value only when fed (Placeholder)
+
+
+# Effects of ops that may still be computed ahead: a failure is then met where it would have been.
+MAY_FAIL = Effect.FALLIBLE | Effect.INTEGER_FALLIBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +329,12 @@ class OpDef:
         """Declares that gradients stop here."""
         self.gradient_rule = NOT_DIFFERENTIABLE
         return self
+
+    def may_fail(self, op: Any) -> bool:
+        """Whether `op`, of this type, can fail on the values of its inputs."""
+        if self.effects & Effect.INTEGER_FALLIBLE:
+            return any(t._dtype.is_integer for t in op._inputs)
+        return bool(self.effects & Effect.FALLIBLE)
 
     @property
     def is_stateful(self) -> bool:

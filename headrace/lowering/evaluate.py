@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.core import dtypes
 from headrace.graph.graph import group_by_argument
-from headrace.graph.op_def import Effect
+from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.state import Slot, StateView
@@ -78,7 +78,7 @@ def store_outputs(op: Operation, results: Any, values: Values, fed: Iterable[Ten
 def can_fold(op: Operation, arguments: list[Any], must: bool) -> bool:
     """Whether `op` is computed while tracing: all inputs are known, and the result decides a shape or is small."""
     definition = op._definition
-    if definition.host_rule is None or definition.effects or definition.writes:
+    if definition.host_rule is None or definition.effects & ~MAY_FAIL or definition.writes:
         return False
     size = 0
     for argument in arguments:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headrace.core import dtypes
-from headrace.graph.op_def import Effect
+from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.passes.state_order import flat_arguments
@@ -39,7 +39,7 @@ class Split:
 def is_pure(op: Operation) -> bool:
     """Whether the outputs depend on the values of the inputs alone."""
     definition = op._definition
-    return not definition.effects and not definition.writes
+    return not definition.effects & ~MAY_FAIL and not definition.writes
 
 
 def runs_on_host(op: Operation) -> bool:
