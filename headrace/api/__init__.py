@@ -5,6 +5,9 @@ Importing this room files the public names (see `api/export.py`); `headrace/__in
 
 import headrace.ops
 from headrace.api import (
+    custom_gradient as custom_gradient,
+)
+from headrace.api import (
     files as files,
 )
 from headrace.api import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ Rule = Callable[..., Any]
 
 # name -> (rule, None where declared not differentiable; where it was registered)
 _registered: dict[str, tuple[Rule | None, site.Site]] = {}
+# Rules that live as long as the operations that hold them.
+_held: weakref.WeakValueDictionary[str, Rule] = weakref.WeakValueDictionary()
 
 
 class RegisterGradient:
@@ -57,9 +60,9 @@ def _register(name: str, rule: Rule | None) -> None:
     _registered[name] = (rule, site.capture())
 
 
-def unregister(name: str) -> None:
-    """Forgets a registered name (rules whose life is that of a graph)."""
-    _registered.pop(name, None)
+def register_while_used(name: str, rule: Rule) -> None:
+    """Files `rule` under a new name until nothing else holds it: copies of a graph in this process find it too."""
+    _held[name] = rule
 
 
 def gradient_rule_of(op: Operation) -> Rule | None:
@@ -76,6 +79,9 @@ def gradient_rule_of(op: Operation) -> Rule | None:
     found = _registered.get(name)
     if found is not None:
         return found[0]
+    held = _held.get(name)
+    if held is not None:
+        return held
     definition = op._definition if name == op.type else REGISTRY.get(name)
     rule = definition.gradient_rule if definition is not None else None
     if rule is None:
