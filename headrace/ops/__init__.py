@@ -13,6 +13,12 @@ from headrace.ops import (
     random_ops as random_ops,
 )
 from headrace.ops import (
+    resource_variable as resource_variable,
+)
+from headrace.ops import (
+    scatter_variable as scatter_variable,
+)
+from headrace.ops import (
     source as source,
 )
 from headrace.ops import (

@@ -1,0 +1,252 @@
+"""Writing some rows of a variable: the scatter ops, through a reference and through a resource handle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from headrace.graph import shapes
+from headrace.graph.handles import handle_dims
+from headrace.graph.op_def import Effect, define
+from headrace.lowering.index_checks import check_positions, check_rows
+
+
+def _numpy_update(ufunc: Any) -> Callable[..., None]:
+    def update(rows, where, updates):
+        if ufunc is None:
+            rows[where] = updates
+        else:
+            ufunc.at(rows, where, updates)
+
+    return update
+
+
+def _divide_in_place(rows, where, updates):
+    """Divides one row after the other, since an index may be named more than once."""
+    updates = np.broadcast_to(updates, rows[where].shape)
+    count = np.prod(where[0].shape, dtype=int)
+    columns = [column.reshape(-1) for column in where]
+    updates = updates.reshape(count, *updates.shape[where[0].ndim :])
+    for i in range(count):
+        at = tuple(column[i] for column in columns)
+        if rows.dtype.kind in "iu":
+            quotient = np.abs(rows[at]) // np.abs(updates[i])
+            rows[at] = (quotient * np.sign(rows[at]) * np.sign(updates[i])).astype(rows.dtype)
+        else:
+            rows[at] = rows[at] / updates[i]
+
+
+def _divide_traced(rows, where, updates):
+    """As `_divide_in_place`, as a loop of the program: integers are cut off, repeated rows divided again."""
+    count = int(np.prod(where[0].shape, dtype=np.int64))
+    row_shape = rows.shape[len(where) :]
+    columns = [jnp.asarray(column).reshape(-1) for column in where]
+    updates = jnp.broadcast_to(updates, (*where[0].shape, *row_shape)).reshape(count, *row_shape)
+
+    def divide_row(i, rows):
+        at = tuple(column[i] for column in columns)
+        return rows.at[at].set(
+            jax.lax.div(rows[at], updates[i]), mode="drop", wrap_negative_indices=False
+        )
+
+    return jax.lax.fori_loop(0, count, divide_row, rows)
+
+
+def _traced(method: str) -> Callable[..., Any]:
+    def update(rows, where, updates):
+        return getattr(rows.at[where], method)(updates, mode="drop", wrap_negative_indices=False)
+
+    return update
+
+
+# How rows change: NumPy in place, and traced.
+_UPDATES: dict[str, tuple[Callable[..., None], Callable[..., Any]]] = {
+    "Update": (_numpy_update(None), _traced("set")),
+    "Add": (_numpy_update(np.add), _traced("add")),
+    "Sub": (_numpy_update(np.subtract), _traced("subtract")),
+    "Mul": (_numpy_update(np.multiply), _traced("multiply")),
+    "Div": (_divide_in_place, _divide_traced),
+    "Min": (_numpy_update(np.minimum), _traced("min")),
+    "Max": (_numpy_update(np.maximum), _traced("max")),
+}
+
+
+def _write_rows(kind: str, slot: Any, where: tuple[Any, ...], updates: Any) -> None:
+    """Changes the rows `where` (a column of row numbers for each axis) of the variable in `slot`."""
+    rows = slot.read()
+    in_place, traced = _UPDATES[kind]
+    if all(isinstance(v, (np.ndarray, np.generic)) for v in (rows, updates, *where)):
+        rows = np.array(rows)
+        in_place(rows, where, updates)
+    elif np.prod(where[0].shape, dtype=np.int64):
+        rows = traced(jnp.asarray(rows), where, updates)
+    slot.write(rows)
+
+
+# ---- ScatterUpdate, ScatterAdd, ...: row numbers along the first axis
+
+
+def _check_rows_shape(op, params, indices, updates):
+    """updates: one row for each index, or one scalar for all."""
+    if params is None or indices is None or updates is None or updates == ():
+        return
+    params = shapes.at_least_rank(op, params, 1, "variable")
+    wanted = (*indices, *params[1:])
+    if len(updates) != len(wanted) or any(
+        a is not None and b is not None and a != b for a, b in zip(updates, wanted, strict=True)
+    ):
+        raise op.error(
+            "Must have updates.shape = indices.shape + params.shape[1:] or updates.shape = [], got "
+            f"updates.shape {shapes.text(updates)}, indices.shape {shapes.text(indices)}, "
+            f"params.shape {shapes.text(params)}."
+        )
+
+
+def _scatter_shape(op, ref, indices, updates):
+    _check_rows_shape(op, ref, indices, updates)
+    return ref
+
+
+def _resource_scatter_shape(op, handle, indices, updates):
+    _check_rows_shape(op, handle_dims(op._inputs[0]), indices, updates)
+
+
+def _scatter_rule(kind: str, returns_ref: bool) -> Callable[..., Any]:
+    def scatter(op, ref, indices, updates):
+        params = ref.read()
+        check_rows(op, indices, params.shape[0])
+        wanted = (*indices.shape, *params.shape[1:])
+        if updates.shape not in ((), wanted):
+            raise op.invalid(
+                "Must have updates.shape = indices.shape + params.shape[1:] or updates.shape = [], got "
+                f"updates.shape {list(updates.shape)}, indices.shape {list(indices.shape)}, "
+                f"params.shape {list(params.shape)}"
+            )
+        _write_rows(kind, ref, (indices,), updates)
+        return ref if returns_ref else ()
+
+    return scatter
+
+
+def _define_scatter(kind: str, element: str, resource_element: str, locking: str) -> None:
+    """The two flavours of one scatter op, along the first axis."""
+    reference = define(
+        f"Scatter{kind}",
+        "ref: Ref(T), indices: Tindices, updates: T -> output_ref: Ref(T)",
+        f"T: {element}, Tindices: {{index}}, use_locking: bool = {locking}",
+        effects=Effect.FALLIBLE,
+        writes=("ref",),
+    )
+    reference.shape(_scatter_shape)
+    reference.lower(_scatter_rule(kind, returns_ref=True))
+    reference.host(_scatter_rule(kind, returns_ref=True))
+    reference.not_differentiable()
+    resource = define(
+        f"ResourceScatter{kind}",
+        "resource: resource, indices: Tindices, updates: dtype ->",
+        f"dtype: {resource_element}, Tindices: {{index}}",
+        effects=Effect.STATEFUL | Effect.FALLIBLE,
+        writes=("resource",),
+    )
+    resource.shape(_resource_scatter_shape)
+    resource.lower(_scatter_rule(kind, returns_ref=False))
+    resource.host(_scatter_rule(kind, returns_ref=False))
+    resource.not_differentiable()
+
+
+_define_scatter("Update", "type", "type", "true")
+for _kind in ("Add", "Sub", "Mul", "Div"):
+    _define_scatter(_kind, "{numeric}", "{numeric}", "false")
+for _kind in ("Min", "Max"):
+    _define_scatter(_kind, "{half, bfloat16, float, double, int32, int64}", "{numeric}", "false")
+
+# ---- ScatterNdUpdate, ScatterNdAdd, ScatterNdSub: positions along several axes
+
+
+def _check_positions_shape(op, params, indices, updates):
+    """updates: [outer dims of indices..., rest of params...]."""
+    if indices is None or not indices:
+        if indices == ():
+            raise op.error("needs indices of at least rank 1.")
+        return
+    if updates is not None and len(updates) < 1:
+        raise op.error("needs updates of at least rank 1.")
+    depth = indices[-1]
+    if params is None or updates is None or depth is None:
+        return
+    wanted = (*indices[:-1], *params[depth:])
+    if len(updates) != len(wanted) or any(
+        a is not None and b is not None and a != b for a, b in zip(updates, wanted, strict=True)
+    ):
+        raise op.error(
+            f"The outer {len(indices) - 1} dimensions of indices.shape={_brackets(indices)} must match the outer "
+            f"{len(indices) - 1} dimensions of updates.shape={_brackets(updates)}; the inner {len(params) - depth} "
+            f"dimensions of input.shape={_brackets(params)} must match the inner {len(updates) - len(indices) + 1} "
+            f"dimensions of updates.shape={_brackets(updates)}."
+        )
+
+
+def _brackets(dims):
+    return "[" + ",".join("?" if d is None else str(d) for d in dims) + "]"
+
+
+def _scatter_nd_shape(op, ref, indices, updates):
+    _check_positions_shape(op, ref, indices, updates)
+    return ref
+
+
+def _resource_scatter_nd_shape(op, handle, indices, updates):
+    _check_positions_shape(op, handle_dims(op._inputs[0]), indices, updates)
+
+
+def _scatter_nd_rule(kind: str, returns_ref: bool) -> Callable[..., Any]:
+    def scatter_nd(op, ref, indices, updates):
+        params = ref.read()
+        depth = indices.shape[-1]
+        wanted = (*indices.shape[:-1], *params.shape[depth:])
+        if updates.shape != wanted:
+            raise op.invalid(
+                "Must have updates.shape = indices.shape[:batch_dim] + params_shape[slice_dim:], got updates.shape: "
+                f"{list(updates.shape)}, indices.shape: {list(indices.shape)}, params_shape: {list(params.shape)}, "
+                f"slice_dim: {depth}, and batch_dim: {indices.ndim - 1}"
+            )
+        check_positions(op, indices, params.shape)
+        _write_rows(kind, ref, tuple(indices[..., i] for i in range(depth)), updates)
+        return ref if returns_ref else ()
+
+    return scatter_nd
+
+
+def _define_scatter_nd(kind: str, element: str, locking: str) -> None:
+    """The two flavours of one scatter op, along several axes."""
+    reference = define(
+        f"ScatterNd{kind}",
+        "ref: Ref(T), indices: Tindices, updates: T -> output_ref: Ref(T)",
+        f"T: {element}, Tindices: {{index}}, use_locking: bool = {locking}",
+        effects=Effect.FALLIBLE,
+        writes=("ref",),
+    )
+    reference.shape(_scatter_nd_shape)
+    reference.lower(_scatter_nd_rule(kind, returns_ref=True))
+    reference.host(_scatter_nd_rule(kind, returns_ref=True))
+    reference.not_differentiable()
+    resource = define(
+        f"ResourceScatterNd{kind}",
+        "ref: resource, indices: Tindices, updates: T ->",
+        "T: type, Tindices: {index}, use_locking: bool = true",
+        effects=Effect.STATEFUL | Effect.FALLIBLE,
+        writes=("ref",),
+    )
+    resource.shape(_resource_scatter_nd_shape)
+    resource.lower(_scatter_nd_rule(kind, returns_ref=False))
+    resource.host(_scatter_nd_rule(kind, returns_ref=False))
+    resource.not_differentiable()
+
+
+_define_scatter_nd("Update", "type", "true")
+for _kind in ("Add", "Sub"):
+    _define_scatter_nd(_kind, "{numeric}", "false")
