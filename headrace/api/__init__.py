@@ -8,6 +8,9 @@ from headrace.api import (
     custom_gradient as custom_gradient,
 )
 from headrace.api import (
+    diagnostic as diagnostic,
+)
+from headrace.api import (
     files as files,
 )
 from headrace.api import (

@@ -7,7 +7,13 @@ from headrace.ops import (
     arithmetic as arithmetic,
 )
 from headrace.ops import (
+    diagnostic as diagnostic,
+)
+from headrace.ops import (
     matmul as matmul,
+)
+from headrace.ops import (
+    python_call as python_call,
 )
 from headrace.ops import (
     random_ops as random_ops,

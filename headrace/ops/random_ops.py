@@ -146,9 +146,8 @@ def _random_uniform_int_shape(op, shape, minval, maxval):
 @random_uniform_int.lower
 def _random_uniform_int_lower(op, rng, shape: np.ndarray, minval, maxval):
     sizes, dtype = _sizes(op, shape), op.output_dtype(0).np_dtype
-    if 0 in sizes:  # then the bounds may be anything
-        return np.zeros(sizes, dtype)
-    _check_bounds(op, minval, maxval)
+    if 0 not in sizes:  # else the bounds may be anything
+        _check_bounds(op, minval, maxval)
     values, state = random.uniform_int(rng.read(), sizes, minval, maxval, dtype)
     rng.write(state)
     return values
@@ -175,9 +174,8 @@ def _stateless_random_uniform_int_shape(op, shape, seed, minval, maxval):
 @stateless_random_uniform_int.host
 def _stateless_random_uniform_int_host(op, shape: np.ndarray, seed, minval, maxval):
     sizes, dtype = _sizes(op, shape), op.output_dtype(0).np_dtype
-    if 0 in sizes:
-        return np.zeros(sizes, dtype)
-    _check_bounds(op, minval, maxval)
+    if 0 not in sizes:
+        _check_bounds(op, minval, maxval)
     return random.uniform_int(philox.stateless_state(seed), sizes, minval, maxval, dtype)[0]
 
 
@@ -196,10 +194,11 @@ random_shuffle.shape(shapes.unchanged)
 @random_shuffle.host
 @random_shuffle.lower
 def _random_shuffle_lower(op, rng, value):
-    if value.size <= 1 or value.shape[0] <= 1:
-        return value
-    order, state = random.permutation(rng.read(), value.shape[0])
+    rows = value.shape[0] if value.size > 1 else 1
+    order, state = random.permutation(rng.read(), rows)
     rng.write(state)
+    if rows == 1:
+        return value
     return value[order] if isinstance(order, np.ndarray) else jnp.asarray(value)[order]
 
 
