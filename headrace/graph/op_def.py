@@ -163,6 +163,14 @@ def _parse_value(kind: str, text: str) -> Any:
         if text in ("?", "<unknown>"):
             return None
         return tuple(None if d == "?" else int(d) for d in _split(text[1:-1]))
+    if kind == "tensor":  # a vector: `uint8[255, 0, 0, 255]`
+        import numpy as np
+
+        from headrace.graph.attr_value import TensorValue
+
+        dtype_name, _, items = text.partition("[")
+        dtype = dtypes.as_dtype(dtype_name)
+        return TensorValue(np.array([float(v) for v in _split(items[:-1])]).astype(dtype.np_dtype), dtype)
     raise SignatureError(f"no notation for a default of kind {kind}: {text!r}")
 
 

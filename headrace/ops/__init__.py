@@ -10,6 +10,9 @@ from headrace.ops import (
     diagnostic as diagnostic,
 )
 from headrace.ops import (
+    files as files,
+)
+from headrace.ops import (
     matmul as matmul,
 )
 from headrace.ops import (
@@ -22,6 +25,9 @@ from headrace.ops import (
     resource_variable as resource_variable,
 )
 from headrace.ops import (
+    save_restore as save_restore,
+)
+from headrace.ops import (
     scatter_variable as scatter_variable,
 )
 from headrace.ops import (
@@ -29,4 +35,10 @@ from headrace.ops import (
 )
 from headrace.ops import (
     state as state,
+)
+from headrace.ops import (
+    strings as strings,
+)
+from headrace.ops import (
+    summary_ops as summary_ops,
 )
