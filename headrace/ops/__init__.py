@@ -7,7 +7,16 @@ from headrace.ops import (
     arithmetic as arithmetic,
 )
 from headrace.ops import (
+    cast as cast,
+)
+from headrace.ops import (
+    comparison as comparison,
+)
+from headrace.ops import (
     diagnostic as diagnostic,
+)
+from headrace.ops import (
+    elementwise as elementwise,
 )
 from headrace.ops import (
     files as files,
@@ -20,6 +29,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     random_ops as random_ops,
+)
+from headrace.ops import (
+    reduction as reduction,
 )
 from headrace.ops import (
     resource_variable as resource_variable,
