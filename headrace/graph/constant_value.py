@@ -31,7 +31,7 @@ def constant_value(tensor: Tensor, partial: bool = False, _depth: int = 0) -> An
         return None if values is None else _output(values, tensor)
     if partial and definition.partial_rule is not None and tensor._dtype.is_integer:
         sizes = definition.partial_rule(op)
-        if sizes is not None:
+        if isinstance(sizes, list):
             return np.array(sizes, dtype=object if None in sizes else tensor._dtype.as_numpy_dtype)
     if (
         definition.host_rule is None
@@ -93,9 +93,18 @@ def partial_sizes(tensor: Tensor) -> list[int | None] | None:
     if value is not None:
         return [int(v) for v in value] if value.ndim == 1 else None
     rule = tensor._op._definition.partial_rule
-    if rule is not None:
-        return rule(tensor._op)
-    return None
+    sizes = None if rule is None else rule(tensor._op)
+    return sizes if isinstance(sizes, list) else None
+
+
+def partial_size(tensor: Tensor) -> int | None:
+    """The value of an integer scalar, such as one size of a shape that is partly known; None where it is not known."""
+    value = constant_value(tensor)
+    if value is not None:
+        return int(value) if value.ndim == 0 and tensor._dtype.is_integer else None
+    rule = tensor._op._definition.partial_rule
+    size = None if rule is None else rule(tensor._op)
+    return size if isinstance(size, int) else None
 
 
 def is_foldable(op: Any) -> bool:

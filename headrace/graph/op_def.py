@@ -239,20 +239,27 @@ class OpDef:
     static(op)               -> the outputs' values known from the inputs' static shapes, or None
     partial(op)              -> the output, a vector of sizes, as far as known: list of int or None, or None
     and one for ops with Effect.RANDOM: initial_state(op) -> the generator's state in a new session (an array)
+
+    Two for ops whose demands depend on the node (a slice that starts anywhere but has a fixed size):
+    facts(op)                -> something hashable that `lower` finds as `op.facts`: what the graph knows besides attrs
+    needs_static(op)         -> which of `static_inputs` this node really needs
     """
 
     __slots__ = (
         "_signature",
         "arguments",
         "attr_text",
+        "checked_inputs",
         "dynamic_shape",
         "effects",
+        "facts_rule",
         "gradient_rule",
         "host_only",
         "host_rule",
         "initial_state_rule",
         "lower_rule",
         "name",
+        "needs_static_rule",
         "overwrites",
         "partial_rule",
         "shape_rule",
@@ -272,6 +279,7 @@ class OpDef:
         dynamic_shape: bool,
         writes: tuple[str, ...],
         overwrites: tuple[str, ...],
+        checked_inputs: tuple[str, ...],
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -282,6 +290,7 @@ class OpDef:
         self.dynamic_shape = dynamic_shape
         self.writes = writes
         self.overwrites = overwrites
+        self.checked_inputs = checked_inputs
         self.shape_rule: Callable[..., Any] | None = None
         self.lower_rule: Callable[..., Any] | None = None
         self.host_rule: Callable[..., Any] | None = None
@@ -289,6 +298,8 @@ class OpDef:
         self.static_rule: Callable[..., Any] | None = None
         self.partial_rule: Callable[..., Any] | None = None
         self.initial_state_rule: Callable[..., Any] | None = None
+        self.facts_rule: Callable[..., Any] | None = None
+        self.needs_static_rule: Callable[..., Any] | None = None
         self._signature: Signature | None = None
 
     @property
@@ -333,6 +344,20 @@ class OpDef:
         self.initial_state_rule = rule
         return rule
 
+    def facts(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Attaches the rule for what `lower` needs to know of the graph besides attrs: something hashable."""
+        self.facts_rule = rule
+        return rule
+
+    def needs_static(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Attaches the rule for which of the `static_inputs` a node needs."""
+        self.needs_static_rule = rule
+        return rule
+
+    def static_inputs_of(self, op: Any) -> tuple[str, ...]:
+        """The arguments of `op`, of this type, whose value decides a shape."""
+        return self.static_inputs if self.needs_static_rule is None else self.needs_static_rule(op)
+
     def not_differentiable(self) -> OpDef:
         """Declares that gradients stop here."""
         self.gradient_rule = NOT_DIFFERENTIABLE
@@ -367,6 +392,7 @@ def define(
     dynamic_shape: bool = False,
     writes: Sequence[str] = (),
     overwrites: Sequence[str] = (),
+    checked_inputs: Sequence[str] = (),
 ) -> OpDef:
     """Registers an op type and returns its record, to which the rules are then attached.
 
@@ -374,6 +400,7 @@ def define(
     host_only: the op has no `lower`; it runs on the host, between compiled islands.
     dynamic_shape: an output's shape depends on values (Where, Unique); runs on the host unless all is static.
     writes: reference or resource arguments that the op writes; overwrites: those that it writes without reading.
+    checked_inputs: for Effect.FALLIBLE, the arguments whose values can make it fail; none given: any of them.
     Raises ValueError: the name is taken.
     """
     if name in REGISTRY:
@@ -388,6 +415,7 @@ def define(
         dynamic_shape,
         tuple(writes) + tuple(overwrites),
         tuple(overwrites),
+        tuple(checked_inputs),
     )
     REGISTRY[name] = definition
     return definition

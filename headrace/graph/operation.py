@@ -283,6 +283,12 @@ class Operation:
         """The type of output `index`."""
         return self._outputs[index]._dtype
 
+    @property
+    def facts(self) -> Any:
+        """What the lowering rule needs to know of the graph besides attrs (see `OpDef.facts`)."""
+        rule = self._definition.facts_rule
+        return None if rule is None else rule(self)
+
     # ---- running
 
     def run(self, feed_dict: Any = None, session: Any = None) -> None:

@@ -22,16 +22,25 @@ from headrace.ops import (
     files as files,
 )
 from headrace.ops import (
+    join as join,
+)
+from headrace.ops import (
     matmul as matmul,
 )
 from headrace.ops import (
     python_call as python_call,
 )
 from headrace.ops import (
+    candidate_sampling as candidate_sampling,
+)
+from headrace.ops import (
     random_ops as random_ops,
 )
 from headrace.ops import (
     reduction as reduction,
+)
+from headrace.ops import (
+    reshape as reshape,
 )
 from headrace.ops import (
     resource_variable as resource_variable,
@@ -41,6 +50,12 @@ from headrace.ops import (
 )
 from headrace.ops import (
     scatter_variable as scatter_variable,
+)
+from headrace.ops import (
+    shape as shape,
+)
+from headrace.ops import (
+    slice as slice,
 )
 from headrace.ops import (
     source as source,

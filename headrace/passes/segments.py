@@ -28,12 +28,13 @@ class Split:
     """The segments in the order in which they run.
 
     free: constants, which every segment has. must_fold: operations whose value decides a shape and is known while an
-    island is traced.
+    island is traced. fallible: operations that can fail on values not known before the run.
     """
 
     segments: list[Segment]
     free: set[Operation]
     must_fold: set[Operation]
+    fallible: set[Operation]
 
 
 def is_pure(op: Operation) -> bool:
@@ -62,6 +63,7 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
     on_host: set[Operation] = set()
     specialised: dict[int, set[Tensor]] = {}
     must_fold: set[Operation] = set()
+    fallible: set[Operation] = set()
     for op in ops:
         definition = op._definition
         if op in free:
@@ -80,15 +82,27 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
                 # After a host operation comes the next island; a host operation follows the island of its inputs.
                 here = max(here, level[source] + (1 if source in on_host and not host else 0))
         if not host and definition.static_inputs:
+            needed = definition.static_inputs_of(op)
+            decisive: set[Tensor] = set()
             for tensor, argument in zip(op._inputs, flat_arguments(op), strict=True):
-                if argument.name not in definition.static_inputs:
+                if argument.name not in needed:
                     continue
                 if tensor in static:
                     _mark(tensor, static, must_fold)
                     continue
                 if tensor not in fed and tensor._op not in on_host:
                     here = max(here, level[tensor._op] + 1)
-                specialised.setdefault(here, set()).add(tensor)
+                decisive.add(tensor)
+            if decisive:
+                specialised.setdefault(here, set()).update(decisive)
+        if definition.dynamic_shape and not host:
+            for tensor in op._inputs:
+                _mark(tensor, static, must_fold)
+        if definition.may_fail(op) and any(
+            t not in static and (not definition.checked_inputs or a.name in definition.checked_inputs)
+            for t, a in zip(op._inputs, flat_arguments(op), strict=True)
+        ):
+            fallible.add(op)
         level[op] = here
         if host:
             on_host.add(op)
@@ -98,7 +112,7 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
             static.update(op._outputs)
     segments = _collect(ops, free, level, on_host, specialised)
     _add_static_crossings(segments, static)
-    return Split(segments, free, must_fold)
+    return Split(segments, free, must_fold, fallible)
 
 
 def _mark(tensor: Tensor, static: set[Tensor], must_fold: set[Operation]) -> None:

@@ -28,13 +28,14 @@ _MAX_KERNELS = 4096
 class _KernelOp:
     """What a rule sees of the operation: kernels outlive graphs and must not keep them alive."""
 
-    __slots__ = ("_attrs", "_definition", "_output_types", "name", "type")
+    __slots__ = ("_attrs", "_definition", "_output_types", "facts", "name", "type")
 
     def __init__(self, op: Operation) -> None:
         self._attrs = dict(op._attrs)
         self._definition: OpDef = op._definition
         self._output_types = [t._dtype for t in op._outputs]
         self.name, self.type = op._name, op.type
+        self.facts = op.facts
 
     def attr(self, name: str) -> Any:
         return self._attrs[name]
@@ -73,6 +74,7 @@ def run_kernel(op: Operation, arguments: list[Any]) -> Any:
     statics: list[Any] = []
     slots: list[Slot] = []
     offset = len(arguments) - len(definition.signature.inputs)
+    static_inputs = definition.static_inputs_of(op) if definition.static_inputs else ()
     for position, argument in enumerate(arguments):
         name = definition.signature.inputs[position - offset].name if position >= offset else ""
         if argument.__class__ is list:
@@ -86,7 +88,7 @@ def run_kernel(op: Operation, arguments: list[Any]) -> Any:
             slots.append(argument)
             if reads:
                 flat.append(argument.read())
-        elif name in definition.static_inputs:
+        elif name in static_inputs:
             array = np.asarray(argument)
             plan.append(("static", len(statics)))
             statics.append(array)
@@ -99,6 +101,7 @@ def run_kernel(op: Operation, arguments: list[Any]) -> Any:
         tuple(plan),
         tuple((s.dtype.str, s.shape, s.tobytes()) for s in statics),
         tuple(t._dtype for t in op._outputs),
+        None if definition.facts_rule is None or len(static_inputs) == len(definition.static_inputs) else op.facts,
     )
     entry = _kernels.get(key)
     if entry is None:

@@ -238,7 +238,7 @@ class Step:
             raise AssertionError("a handle inside an island")
         reads, writes = self._island_state(segment)
         last = number == len(self.split.segments) - 1
-        donate = last and not any(op._definition.may_fail(op) for op in segment.ops)
+        donate = last and self.split.fallible.isdisjoint(segment.ops)
         return Island(
             segment.ops,
             traced,
