@@ -26,6 +26,9 @@ from headrace.api import (
     logging as logging,
 )
 from headrace.api import (
+    candidate_sampling_ops as candidate_sampling_ops,
+)
+from headrace.api import (
     random_ops as random_ops,
 )
 from headrace.api import (
