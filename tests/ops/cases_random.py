@@ -1,4 +1,4 @@
-"""Random ops. Their values are compared with TensorFlow's in tests/lowering/test_random.py and tests/api/test_random.py."""
+"""Random ops. Values are compared with TensorFlow's in tests/lowering/test_random.py and tests/api."""
 
 import numpy as np
 
@@ -42,5 +42,29 @@ CASES += [
         [_SHAPE, *(np.array(p, np.float32) for p in (0, 1, -1, 1))],
         _SEEDS,
         grad=False,
+    ),
+]
+
+_TRUE = np.array([[3], [0]], np.int64)
+_BATCH = {"num_true": 1, "num_sampled": 4, "unique": True}
+
+CASES += [
+    Case(f"{name}CandidateSampler", [_TRUE], {**_BATCH, **attrs, **_SEEDS}, grad=False)
+    for name, attrs in (
+        ("Uniform", {"range_max": 9}),
+        ("LogUniform", {"range_max": 9}),
+        ("LearnedUnigram", {"range_max": 9}),
+        ("ThreadUnsafeUnigram", {"range_max": 9}),
+        ("FixedUnigram", {"range_max": 5, "unigrams": [1.0, 2.0, 3.0, 4.0, 5.0]}),
+        ("All", {}),
+    )
+]
+CASES += [
+    Case(
+        "ComputeAccidentalHits",
+        [_TRUE, np.array([5, 3], np.int64)],
+        {"num_true": 1},
+        [np.array([0]), np.array([1]), np.finfo(np.float32).min * np.ones(1, np.float32)],
+        static=False,
     ),
 ]
