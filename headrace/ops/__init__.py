@@ -4,6 +4,9 @@ Importing this room fills the registry. Nothing here knows the public names, ses
 """
 
 from headrace.ops import (
+    activation as activation,
+)
+from headrace.ops import (
     arithmetic as arithmetic,
 )
 from headrace.ops import (
@@ -11,6 +14,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     comparison as comparison,
+)
+from headrace.ops import (
+    convolution as convolution,
 )
 from headrace.ops import (
     diagnostic as diagnostic,
@@ -28,7 +34,19 @@ from headrace.ops import (
     matmul as matmul,
 )
 from headrace.ops import (
+    normalization as normalization,
+)
+from headrace.ops import (
+    pooling as pooling,
+)
+from headrace.ops import (
     python_call as python_call,
+)
+from headrace.ops import (
+    batch_norm as batch_norm,
+)
+from headrace.ops import (
+    bias as bias,
 )
 from headrace.ops import (
     candidate_sampling as candidate_sampling,
@@ -56,6 +74,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     slice as slice,
+)
+from headrace.ops import (
+    softmax as softmax,
 )
 from headrace.ops import (
     source as source,

@@ -1,0 +1,407 @@
+"""Convolutions of images and volumes, with the ops of their gradients: Conv2D, DepthwiseConv2dNative, Conv3D.
+
+A convolution is linear in its input and in its filter, so the two backprop ops are its transposes in these: they are
+lowered as such, and the gradient of each of the three ops is made of the other two.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from headrace.core import errors
+from headrace.graph import raw, shapes
+from headrace.graph.op_def import OpDef, define
+from headrace.ops.windows import (
+    Layout,
+    explicit_pads,
+    layout,
+    output_size,
+    pad_sizes,
+    per_axis,
+    sizes_from,
+)
+
+# ---- what the convolutions share
+
+
+def _check_unit_axes(op, axes: Layout) -> None:
+    """Refuses strides and dilations along the axes of batch and channels."""
+    for name in ("strides", "dilations"):
+        values = per_axis(op, name, axes.rank)
+        if values[axes.batch] != 1 or values[axes.channel] != 1:
+            raise errors.UnimplementedError(
+                None,
+                op,
+                f"{op.type} op {op.name!r}: Current implementation does not yet support {name} in the batch and depth "
+                f"dimensions, got {values}.",
+            )
+
+
+def _check_explicit(op, axes: Layout) -> None:
+    """Refuses explicit paddings that do not fit the attr `padding`."""
+    pads = op.attr("explicit_paddings")
+    if op.attr("padding") != "EXPLICIT":
+        if pads:
+            raise op.error(
+                f"explicit_paddings attribute must be empty if the padding attribute is not EXPLICIT, got {pads}."
+            )
+        return
+    if len(pads) != 2 * axes.rank:
+        raise op.error(
+            f"explicit_paddings attribute must contain {2 * axes.rank} values, but got: {len(pads)}."
+        )
+    if any(p < 0 for p in pads):
+        raise op.error(f"All elements of explicit_paddings must be nonnegative, got {pads}.")
+    for axis in (axes.batch, axes.channel):
+        if pads[2 * axis] or pads[2 * axis + 1]:
+            raise op.error(
+                f"Nonzero explicit padding in the batch or depth dimensions is not supported, got {pads}."
+            )
+
+
+def _check_attrs(op, axes: Layout) -> None:
+    _check_unit_axes(op, axes)
+    if "explicit_paddings" in op._attrs:
+        _check_explicit(op, axes)
+
+
+def _pads(op, axes: Layout) -> list[tuple[int, int]]:
+    if op.attr("padding") != "EXPLICIT":
+        return [(0, 0)] * len(axes.spatial)
+    return axes.pick(explicit_pads(op, axes.rank))
+
+
+def _places(op, axes: Layout, x, window) -> list[int | None]:
+    """The spatial sizes of the output for the static shape `x` and the window sizes `window`."""
+    return [
+        output_size(op, size, k, stride, dilation, op.attr("padding"), pads)
+        for size, k, stride, dilation, pads in zip(
+            axes.pick(x),
+            window,
+            axes.pick(op.attr("strides")),
+            axes.pick(op.attr("dilations")),
+            _pads(op, axes),
+            strict=True,
+        )
+    ]
+
+
+def _apply(op, axes: Layout, x, w, groups: int):
+    """The convolution of `x` with `w` [spatial..., in / groups, out], as the attrs of `op` say."""
+    strides, dilations = axes.pick(op.attr("strides")), axes.pick(op.attr("dilations"))
+    padding = [
+        pad_sizes(op, size, k, stride, dilation, op.attr("padding"), pads)
+        for size, k, stride, dilation, pads in zip(
+            axes.pick(x.shape), w.shape[:-2], strides, dilations, _pads(op, axes), strict=True
+        )
+    ]
+    rank = axes.rank
+    image = (axes.batch, axes.channel, *axes.spatial)
+    return lax.conv_general_dilated(
+        x,
+        w,
+        strides,
+        padding,
+        rhs_dilation=dilations,
+        dimension_numbers=lax.ConvDimensionNumbers(
+            image, (rank - 1, rank - 2, *range(rank - 2)), image
+        ),
+        feature_group_count=groups,
+    )
+
+
+def _is_empty(*shapes_of_operands) -> bool:
+    return any(0 in shape for shape in shapes_of_operands)
+
+
+def _check_fits(op, got, computed) -> None:
+    if tuple(got) != tuple(computed):
+        raise op.invalid(
+            f"Size of out_backprop doesn't match computed: actual = {tuple(got)}, computed = {tuple(computed)}"
+        )
+
+
+def _transpose(op, convolve, operand: jax.ShapeDtypeStruct, dy):
+    """What the linear function `convolve` takes `dy` back to."""
+    _check_fits(op, dy.shape, jax.eval_shape(convolve, operand).shape)
+    return jax.linear_transpose(convolve, operand)(dy)[0]
+
+
+def _attrs(op, *names: str) -> dict:
+    return {name: op.attr(name) for name in names}
+
+
+# ---- Conv2D, Conv3D
+
+
+def _filter_axes(op, axes: Layout, w):
+    return shapes.with_rank(op, w, axes.rank, "filter")
+
+
+def _convolution_shape(op, x, w):
+    axes = layout(op.attr("data_format"))
+    x, w = shapes.with_rank(op, x, axes.rank, "input"), _filter_axes(op, axes, w)
+    _check_attrs(op, axes)
+    channels, per_group, features = x[axes.channel], w[-2], w[-1]
+    if channels is not None and per_group is not None:
+        if per_group == 0:
+            raise op.error("Depth of filter must not be 0.")
+        if channels % per_group:
+            raise op.error(
+                f"Depth of input ({channels}) is not a multiple of input depth of filter ({per_group}): input "
+                f"{shapes.text(x)}, filter {shapes.text(w)}."
+            )
+        groups = channels // per_group
+        if groups and features is not None and features % groups:
+            raise op.error(
+                f"Depth of output ({features}) is not a multiple of the number of groups ({groups})."
+            )
+    return axes.join(x[axes.batch], _places(op, axes, x, w[:-2]), features)
+
+
+def _convolve(op, axes: Layout, x, w):
+    """Conv2D or Conv3D, for operands whose channels fit."""
+    channels, per_group = x.shape[axes.channel], w.shape[-2]
+    if not per_group or channels % per_group:
+        raise op.invalid(
+            f"input depth must be evenly divisible by filter depth: {channels} vs {per_group}"
+        )
+    return _apply(op, axes, x, w, max(channels // per_group, 1))
+
+
+def _convolution_lower(op, x, w):
+    axes = layout(op.attr("data_format"))
+    if _is_empty(x.shape, w.shape):
+        places = _runtime_places(op, axes, x.shape, w.shape)
+        return jnp.zeros(axes.join(x.shape[axes.batch], places, w.shape[-1]), x.dtype)
+    return _convolve(op, axes, x, w)
+
+
+def _runtime_places(op, axes: Layout, x, w) -> list[int]:
+    """The spatial sizes of the output while the graph runs."""
+    places = []
+    for size, k, stride, dilation, pads in zip(
+        axes.pick(x),
+        w[: len(axes.spatial)],
+        axes.pick(op.attr("strides")),
+        axes.pick(op.attr("dilations")),
+        _pads(op, axes),
+        strict=True,
+    ):
+        before, after = pad_sizes(op, size, k, stride, dilation, op.attr("padding"), pads)
+        places.append((size + before + after - (k - 1) * dilation - 1 + stride) // stride)
+    return places
+
+
+def _backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
+    axes = layout(op.attr("data_format"))
+    x = jax.ShapeDtypeStruct(_full_sizes(op, axes, input_sizes, dy), dy.dtype)
+    if _is_empty(x.shape, w.shape, dy.shape):
+        return jnp.zeros(x.shape, x.dtype)
+    return _transpose(op, lambda x: _convolve(op, axes, x, w), x, dy)
+
+
+def _full_sizes(op, axes: Layout, input_sizes, dy) -> tuple[int, ...]:
+    """The shape of the input that `input_sizes` describes: all its sizes, or (as TF takes too) its spatial ones and the
+    channels, with the batch that of `dy`."""
+    sizes = tuple(int(s) for s in input_sizes.reshape(-1))
+    if len(sizes) != axes.rank:
+        raise op.invalid(f"input_sizes must hold {axes.rank} sizes, got {sizes}")
+    return sizes
+
+
+def _backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
+    axes = layout(op.attr("data_format"))
+    w = jax.ShapeDtypeStruct(tuple(int(s) for s in filter_sizes.reshape(-1)), dy.dtype)
+    if len(w.shape) != axes.rank:
+        raise op.invalid(f"filter_sizes must hold {axes.rank} sizes, got {w.shape}")
+    if _is_empty(x.shape, w.shape, dy.shape):
+        return jnp.zeros(w.shape, w.dtype)
+    return _transpose(op, lambda w: _convolve(op, axes, x, w), w, dy)
+
+
+def _input_sizes_shape(op, input_sizes, w, dy):
+    axes = layout(op.attr("data_format"))
+    _check_attrs(op, axes)
+    shapes.with_rank(op, w, axes.rank, "filter")
+    dy = shapes.with_rank(op, dy, axes.rank, "out_backprop")
+    sizes = sizes_from(op, 0, axes.rank)
+    # The batch is that of out_backprop even where the sizes are not known.
+    batch = sizes[axes.batch] if sizes[axes.batch] is not None else dy[axes.batch]
+    return axes.join(batch, axes.pick(sizes), sizes[axes.channel])
+
+
+def _filter_sizes_shape(op, x, filter_sizes, dy):
+    axes = layout(op.attr("data_format"))
+    _check_attrs(op, axes)
+    shapes.with_rank(op, x, axes.rank, "input")
+    shapes.with_rank(op, dy, axes.rank, "out_backprop")
+    return sizes_from(op, 1, axes.rank)
+
+
+def _define_convolution(
+    name: str, input_name: str, filter_name: str, attrs: str, backprop_attrs: str
+) -> list[OpDef]:
+    """Defines a convolution and its two backprop ops."""
+    sizes = "Tshape" if "Tshape" in backprop_attrs else "int32"
+    forward = define(name, "input: T, filter: T -> output: T", attrs)
+    backprop_input = define(
+        input_name,
+        f"input_sizes: {sizes}, filter: T, out_backprop: T -> output: T",
+        backprop_attrs,
+        static_inputs=("input_sizes",),
+    )
+    backprop_filter = define(
+        filter_name,
+        "input: T, filter_sizes: int32, out_backprop: T -> output: T",
+        attrs,
+        static_inputs=("filter_sizes",),
+    )
+    backprop_input.shape(_input_sizes_shape)
+    backprop_filter.shape(_filter_sizes_shape)
+    return [forward, backprop_input, backprop_filter]
+
+
+def _define_gradients(ops: list[OpDef], *names: str) -> None:
+    """The gradients of a convolution and of its two backprop ops, each made of the other two.
+
+    names: the attrs that the three share.
+    """
+    forward, backprop_input, backprop_filter = ops
+    convolve, to_input, to_filter = (
+        lambda *a, **k: getattr(raw, forward.name)(*a, **k),
+        lambda *a, **k: getattr(raw, backprop_input.name)(*a, **k),
+        lambda *a, **k: getattr(raw, backprop_filter.name)(*a, **k),
+    )
+
+    @forward.gradient
+    def _convolution_gradient(op, dy):
+        x, w = op.inputs
+        shape_of_x, shape_of_w = raw.ShapeN([x, w])
+        attrs = _attrs(op, *names)
+        return to_input(shape_of_x, w, dy, **attrs), to_filter(x, shape_of_w, dy, **attrs)
+
+    @backprop_input.gradient
+    def _backprop_input_gradient(op, ddx):
+        _, w, dy = op.inputs
+        attrs = _attrs(op, *names)
+        return None, to_filter(ddx, raw.Shape(w), dy, **attrs), convolve(ddx, w, **attrs)
+
+    @backprop_filter.gradient
+    def _backprop_filter_gradient(op, ddw):
+        x, _, dy = op.inputs
+        attrs = _attrs(op, *names)
+        return to_input(raw.Shape(x), ddw, dy, **attrs), None, convolve(x, ddw, **attrs)
+
+
+_CONV2D = (
+    "T: {half, bfloat16, float, double}, strides: list(int), use_cudnn_on_gpu: bool = true, "
+    "padding: {'SAME', 'VALID', 'EXPLICIT'}, explicit_paddings: list(int) = [], "
+    "data_format: {'NHWC', 'NCHW'} = 'NHWC', dilations: list(int) = [1, 1, 1, 1]"
+)
+
+conv2d, conv2d_backprop_input, conv2d_backprop_filter = _conv2d_ops = _define_convolution(
+    "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter", _CONV2D, _CONV2D
+)
+conv2d.shape(_convolution_shape)
+conv2d.lower(_convolution_lower)
+conv2d_backprop_input.lower(_backprop_input_lower)
+conv2d_backprop_filter.lower(_backprop_filter_lower)
+_define_gradients(
+    _conv2d_ops,
+    "strides",
+    "padding",
+    "use_cudnn_on_gpu",
+    "explicit_paddings",
+    "data_format",
+    "dilations",
+)
+
+_CONV3D = (
+    "T: {half, bfloat16, float, double}, strides: list(int) >= 5, padding: {'SAME', 'VALID'}, "
+    "data_format: {'NDHWC', 'NCDHW'} = 'NDHWC', dilations: list(int) = [1, 1, 1, 1, 1]"
+)
+
+conv3d, conv3d_backprop_input, conv3d_backprop_filter = _conv3d_ops = _define_convolution(
+    "Conv3D",
+    "Conv3DBackpropInputV2",
+    "Conv3DBackpropFilterV2",
+    _CONV3D,
+    f"{_CONV3D}, Tshape: {{int32, int64}} = int32",
+)
+conv3d.shape(_convolution_shape)
+conv3d.lower(_convolution_lower)
+conv3d_backprop_input.lower(_backprop_input_lower)
+conv3d_backprop_filter.lower(_backprop_filter_lower)
+_define_gradients(_conv3d_ops, "strides", "padding", "data_format", "dilations")
+
+# ---- DepthwiseConv2dNative: each channel has filters of its own, [height, width, channels, multiplier]
+
+_DEPTHWISE = (
+    "T: {half, bfloat16, float, double}, strides: list(int), padding: {'SAME', 'VALID'}, "
+    "data_format: {'NHWC', 'NCHW'} = 'NHWC', dilations: list(int) = [1, 1, 1, 1]"
+)
+
+depthwise, depthwise_backprop_input, depthwise_backprop_filter = _depthwise_ops = (
+    _define_convolution(
+        "DepthwiseConv2dNative",
+        "DepthwiseConv2dNativeBackpropInput",
+        "DepthwiseConv2dNativeBackpropFilter",
+        _DEPTHWISE,
+        _DEPTHWISE,
+    )
+)
+
+
+@depthwise.shape
+def _depthwise_shape(op, x, w):
+    axes = layout(op.attr("data_format"))
+    x, w = shapes.with_rank(op, x, 4, "input"), shapes.with_rank(op, w, 4, "filter")
+    _check_attrs(op, axes)
+    channels = shapes.merge_size(op, x[axes.channel], w[2], "channels of input and filter")
+    features = None if channels is None or w[3] is None else channels * w[3]
+    return axes.join(x[axes.batch], _places(op, axes, x, w[:2]), features)
+
+
+def _convolve_depthwise(op, axes: Layout, x, w):
+    height, width, channels, multiplier = w.shape
+    if x.shape[axes.channel] != channels:
+        raise op.invalid(
+            f"input and filter must have the same depth: {x.shape[axes.channel]} vs {channels}"
+        )
+    return _apply(op, axes, x, w.reshape(height, width, 1, channels * multiplier), channels)
+
+
+@depthwise.lower
+def _depthwise_lower(op, x, w):
+    axes = layout(op.attr("data_format"))
+    if _is_empty(x.shape, w.shape):
+        places = _runtime_places(op, axes, x.shape, w.shape)
+        return jnp.zeros(axes.join(x.shape[axes.batch], places, w.shape[2] * w.shape[3]), x.dtype)
+    return _convolve_depthwise(op, axes, x, w)
+
+
+@depthwise_backprop_input.lower
+def _depthwise_backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
+    axes = layout(op.attr("data_format"))
+    x = jax.ShapeDtypeStruct(_full_sizes(op, axes, input_sizes, dy), dy.dtype)
+    if _is_empty(x.shape, w.shape, dy.shape):
+        return jnp.zeros(x.shape, x.dtype)
+    return _transpose(op, lambda x: _convolve_depthwise(op, axes, x, w), x, dy)
+
+
+@depthwise_backprop_filter.lower
+def _depthwise_backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
+    axes = layout(op.attr("data_format"))
+    w = jax.ShapeDtypeStruct(tuple(int(s) for s in filter_sizes.reshape(-1)), dy.dtype)
+    if len(w.shape) != 4:
+        raise op.invalid(f"filter_sizes must hold 4 sizes, got {w.shape}")
+    if _is_empty(x.shape, w.shape, dy.shape):
+        return jnp.zeros(w.shape, w.dtype)
+    return _transpose(op, lambda w: _convolve_depthwise(op, axes, x, w), w, dy)
+
+
+_define_gradients(_depthwise_ops, "strides", "padding", "data_format", "dilations")

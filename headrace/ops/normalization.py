@@ -1,0 +1,157 @@
+"""Response normalisation, half the squared norm, and the permutations between data formats."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from headrace.graph import raw, shapes
+from headrace.graph.op_def import define
+
+# ---- LRN: each value divided by a power of the sum of squares of its neighbours along the channels
+
+_LRN = (
+    "depth_radius: int = 5, bias: float = 1.0, alpha: float = 1.0, beta: float = 0.5, "
+    "T: {half, bfloat16, float} = float"
+)
+
+
+def _over_neighbours(op, x):
+    """The sum over the channels no farther than the radius."""
+    radius = min(op.attr("depth_radius"), max(x.shape[-1] - 1, 0))
+    window = (1, 1, 1, 2 * radius + 1)
+    return lax.reduce_window(
+        x, np.zeros((), x.dtype), lax.add, window, (1, 1, 1, 1), ((0, 0),) * 3 + ((radius, radius),)
+    )
+
+
+def _norm(op, x):
+    return op.attr("bias") + op.attr("alpha") * _over_neighbours(op, x * x)
+
+
+def _check_images(op, *tensors) -> None:
+    for tensor in tensors:
+        if tensor.ndim != 4:
+            raise op.invalid(f"in must be 4-dimensional, got shape {tensor.shape}")
+
+
+lrn = define("LRN", "input: T -> output: T", _LRN)
+
+
+@lrn.shape
+def _lrn_shape(op, x):
+    return shapes.with_rank(op, x, 4, "input")
+
+
+@lrn.lower
+def _lrn_lower(op, x):
+    _check_images(op, x)
+    wide = x.astype(jnp.float32)
+    return (wide * _norm(op, wide) ** -op.attr("beta")).astype(x.dtype)
+
+
+@lrn.gradient
+def _lrn_gradient(op, dy):
+    attrs = {n: op.attr(n) for n in ("depth_radius", "bias", "alpha", "beta")}
+    return raw.LRNGrad(dy, op.inputs[0], op.outputs[0], **attrs)
+
+
+lrn_grad = define("LRNGrad", "input_grads: T, input_image: T, output_image: T -> output: T", _LRN)
+
+
+@lrn_grad.shape
+def _lrn_grad_shape(op, dy, x, y):
+    both = shapes.merge(op, dy, x, "input_grads and input_image")
+    return shapes.with_rank(op, shapes.merge(op, both, y, "input_grads and output_image"), 4)
+
+
+@lrn_grad.lower
+def _lrn_grad_lower(op, dy, x, y):
+    """With y_i = x_i n_i^-beta and dn_i/dx_j = 2 alpha x_j: dx_j = dy_j n_j^-beta - 2 alpha beta x_j sum_i dy_i y_i / n_i."""
+    _check_images(op, dy, x, y)
+    g, wide, out = (v.astype(jnp.float32) for v in (dy, x, y))
+    n = _norm(op, wide)
+    through_norm = _over_neighbours(op, g * out / n)
+    beta = op.attr("beta")
+    return (g * n**-beta - 2 * op.attr("alpha") * beta * wide * through_norm).astype(x.dtype)
+
+
+@lrn_grad.gradient
+def _lrn_grad_gradient(op, ddx):
+    raise LookupError(f"No gradient defined for operation {op.name!r} (op type: LRNGrad)")
+
+
+# ---- L2Loss
+
+l2_loss = define("L2Loss", "t: T -> output: T", "T: {half, bfloat16, float, double}")
+l2_loss.shape(shapes.scalar)
+
+
+@l2_loss.lower
+def _l2_loss_lower(op, t):
+    return jnp.sum(t * t, dtype=t.dtype) * np.asarray(0.5, t.dtype)
+
+
+@l2_loss.host
+def _l2_loss_host(op, t):
+    return np.sum(t * t, dtype=t.dtype) * t.dtype.type(0.5)
+
+
+@l2_loss.gradient
+def _l2_loss_gradient(op, dy):
+    return raw.Mul(op.inputs[0], dy)
+
+
+# ---- DataFormatDimMap, DataFormatVecPermute
+
+_FORMATS = "T: {int32, int64} = int32, src_format: string = 'NHWC', dst_format: string = 'NCHW'"
+
+
+def _source_of_destination(op) -> list[int]:
+    """For each axis of dst_format the axis of src_format. Raises InvalidArgumentError: they are no permutations."""
+    source, destination = op.attr("src_format"), op.attr("dst_format")
+    if len(source) != 4 or sorted(source) != sorted(destination):
+        raise op.invalid(
+            f"src_format and dst_format must be permutations of one another, got {source!r}, {destination!r}"
+        )
+    return [source.index(c) for c in destination]
+
+
+data_format_dim_map = define("DataFormatDimMap", "x: T -> y: T", _FORMATS)
+data_format_dim_map.shape(shapes.unchanged)
+
+
+@data_format_dim_map.host
+@data_format_dim_map.lower
+def _data_format_dim_map_lower(op, x):
+    source = _source_of_destination(op)
+    table = np.array([source.index(axis) for axis in range(4)], x.dtype)
+    return (table[x % 4] if isinstance(x, np.ndarray) else jnp.asarray(table)[x % 4]).astype(
+        x.dtype
+    )
+
+
+data_format_dim_map.not_differentiable()
+
+data_format_vec_permute = define("DataFormatVecPermute", "x: T -> y: T", _FORMATS)
+
+
+@data_format_vec_permute.shape
+def _data_format_vec_permute_shape(op, x):
+    if x is not None:
+        if len(x) not in (1, 2):
+            raise op.error(f"input must be a vector or a matrix, got shape {shapes.text(x)}.")
+        shapes.merge_size(op, x[0], 4, "first size of x")
+        if len(x) == 2:
+            shapes.merge_size(op, x[1], 2, "second size of x")
+    return x
+
+
+@data_format_vec_permute.host
+@data_format_vec_permute.lower
+def _data_format_vec_permute_lower(op, x):
+    return x[np.array(_source_of_destination(op))]
+
+
+data_format_vec_permute.not_differentiable()
