@@ -11,7 +11,7 @@ from headrace.graph.handles import handle_data, handle_dims
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.op_def import Effect, define
 from headrace.lowering.index_checks import check_positions, check_rows
-from headrace.ops.state import count_once
+from headrace.ops.state import check_assigned, count_once
 
 # ---- VarHandleOp
 
@@ -77,8 +77,15 @@ assign_variable = define(
 assign_variable.shape(_assign_shape)
 
 
+@assign_variable.facts
+def _assign_variable_facts(op):
+    return handle_dims(op._inputs[0])
+
+
 @assign_variable.host
 def _assign_variable_host(op, slot, value):
+    # TF differs: it lets a value of another shape in, and the next operation that reads it fails.
+    check_assigned(op, value)
     # A copy: the value may be the caller's own array, fed.
     slot.write(np.array(value))
     return ()
@@ -86,6 +93,7 @@ def _assign_variable_host(op, slot, value):
 
 @assign_variable.lower
 def _assign_variable_lower(op, slot, value):
+    check_assigned(op, value)
     slot.write(value)
     return ()
 

@@ -83,8 +83,27 @@ def _assign_shape(op, ref, value):
     )
 
 
+@assign.facts
+def _assign_facts(op):
+    return op._inputs[0]._dims if op.attr("validate_shape") else None
+
+
+def check_assigned(op, value):
+    """Raises InvalidArgumentError: `value` is not of the shape of the variable, which `op.facts` holds."""
+    declared = op.facts
+    if declared is not None and (
+        len(declared) != value.ndim
+        or any(d is not None and d != v for d, v in zip(declared, value.shape, strict=True))
+    ):
+        sizes = ", ".join("?" if d is None else str(d) for d in declared)
+        raise op.invalid(
+            f"Assign requires shapes of both tensors to match. lhs shape= [{sizes}] rhs shape= {list(value.shape)}"
+        )
+
+
 @assign.host
 def _assign_host(op, ref, value):
+    check_assigned(op, value)
     # A copy: the value may be the caller's own array, fed.
     ref.write(np.array(value))
     return ref
@@ -92,6 +111,7 @@ def _assign_host(op, ref, value):
 
 @assign.lower
 def _assign_lower(op, ref, value):
+    check_assigned(op, value)
     ref.write(value)
     return ref
 

@@ -15,7 +15,7 @@ import numpy as np
 
 @functools.cache
 def bucket_limits() -> np.ndarray:
-    """The upper ends of a histogram's buckets: powers of 1.1 from 1e-12 to 1e20, of both signs, and the largest double."""
+    """The upper ends of the buckets: powers of 1.1 from 1e-12 to 1e20, of both signs, and the greatest double."""
     positive = []
     limit = 1e-12
     while limit < 1e20:

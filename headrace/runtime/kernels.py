@@ -66,6 +66,13 @@ def attrs_key(op: Operation) -> tuple:
     return tuple((k, _hashable(v)) for k, v in op._attrs.items() if k[0] != "_")
 
 
+def _needs_facts(definition: OpDef, static_inputs: Any) -> bool:
+    """Whether the rule looks at what the graph knows: where all static inputs are known, their values say it all."""
+    if definition.facts_rule is None:
+        return False
+    return not definition.static_inputs or len(static_inputs) < len(definition.static_inputs)
+
+
 def run_kernel(op: Operation, arguments: list[Any]) -> Any:
     """Runs `op` as a kernel of its own; arguments as its rule takes them, Slots read before and written after."""
     definition = op._definition
@@ -101,7 +108,7 @@ def run_kernel(op: Operation, arguments: list[Any]) -> Any:
         tuple(plan),
         tuple((s.dtype.str, s.shape, s.tobytes()) for s in statics),
         tuple(t._dtype for t in op._outputs),
-        None if definition.facts_rule is None or len(static_inputs) == len(definition.static_inputs) else op.facts,
+        op.facts if _needs_facts(definition, static_inputs) else None,
     )
     entry = _kernels.get(key)
     if entry is None:
@@ -111,8 +118,11 @@ def run_kernel(op: Operation, arguments: list[Any]) -> Any:
             if len(_kernels) > _MAX_KERNELS:
                 _kernels.popitem(last=False)
     jitted, collector, returns = entry
-    with jax.enable_x64(True):
-        results, written, outcome = jitted(*flat)
+    try:
+        with jax.enable_x64(True):
+            results, written, outcome = jitted(*flat)
+    except errors.OpError as error:  # raised by the rule while it was traced
+        raise type(error)(None, op, error.message) from error.__cause__
     if outcome:
         raise_if_failed(outcome, collector, op)
     for slot, value in zip(slots, written, strict=True):
@@ -155,8 +165,9 @@ def _make(op: Operation, plan: list[Any], statics: list[Any], slot_count: int) -
             results = (results,)
         returns.clear()
         returns.extend(slots.index(r) if isinstance(r, Slot) else None for r in results)
+        newest = state.written
         written = tuple(
-            None if state.latest(str(i)) is None else jnp.asarray(state.latest(str(i))) for i in range(slot_count)
+            None if newest.get(str(i)) is None else jnp.asarray(newest[str(i)]) for i in range(slot_count)
         )
         outcome: tuple = ()
         if collector.flags:
