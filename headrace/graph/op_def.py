@@ -246,6 +246,7 @@ class OpDef:
     """
 
     __slots__ = (
+        "_function_attrs",
         "_signature",
         "arguments",
         "attr_text",
@@ -301,6 +302,7 @@ class OpDef:
         self.facts_rule: Callable[..., Any] | None = None
         self.needs_static_rule: Callable[..., Any] | None = None
         self._signature: Signature | None = None
+        self._function_attrs: tuple[str, ...] | None = None
 
     @property
     def signature(self) -> Signature:
@@ -368,6 +370,14 @@ class OpDef:
         if self.effects & Effect.INTEGER_FALLIBLE:
             return any(t._dtype.is_integer for t in op._inputs)
         return bool(self.effects & Effect.FALLIBLE)
+
+    @property
+    def function_attrs(self) -> tuple[str, ...]:
+        """The attrs that name functions which the op calls."""
+        if self._function_attrs is None:
+            found = self.signature.attrs.values() if "func" in self.attr_text else ()
+            self._function_attrs = tuple(s.name for s in found if "func" in s.kind)
+        return self._function_attrs
 
     @property
     def is_stateful(self) -> bool:

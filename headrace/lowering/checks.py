@@ -28,6 +28,35 @@ class Check:
         return self.error(None, _real(op), f"{op.type} op {op.name!r}: {text}")
 
 
+class TableCheck:
+    """The checks inside a branch or a loop as one: its only value is the number of the one that failed."""
+
+    __slots__ = ("op", "table")
+
+    def __init__(self, table: list[Any]) -> None:
+        self.op, self.table = table[0].op, table
+
+    def failure(self, payload: list[Any], op: Any = None) -> errors.OpError:
+        """The error to raise. The values that its message speaks of stayed inside."""
+        check = self.table[int(payload[0]) - 1]
+        if isinstance(check, TableCheck):
+            return check.failure([1], op)
+        marks = ["?"] * check.message.count("{}")
+        return check.failure(marks, op)
+
+
+def fail_with(code: Any, table: list[Any]) -> None:
+    """Makes the run fail with check number `code` (from 1) of `table`, unless `code` is 0."""
+    collector = _active.collector
+    if isinstance(code, (int, np.ndarray, np.generic)) or collector is None:
+        if int(code):
+            raise TableCheck(table).failure([int(code)])
+        return
+    collector.checks.append(TableCheck(table))
+    collector.flags.append(code > 0)
+    collector.payloads.append((code,))
+
+
 def _real(op: Any) -> Any:
     return op if hasattr(op, "graph") else None
 
@@ -36,7 +65,7 @@ class Collector:
     """The checks of one traced program with their traced flags and values."""
 
     def __init__(self) -> None:
-        self.checks: list[Check] = []
+        self.checks: list[Any] = []
         self.flags: list[Any] = []
         self.payloads: list[tuple[Any, ...]] = []
 

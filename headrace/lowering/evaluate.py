@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from headrace.graph.graph import group_by_argument
 from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+from headrace.lowering.functions import Functions, Runner
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.state_order import (
     StateOrder,
     flat_arguments,
     is_handle,
     random_key,
-    state_key,
 )
 
 # Known values up to this many elements are computed while tracing instead of in the program.
@@ -27,8 +27,16 @@ _FOLD_ELEMENTS = 1024
 Values = dict[Tensor, Any]
 
 
-def arguments_of(op: Operation, values: Values, order: StateOrder, state: StateView) -> list[Any]:
-    """What the rule of `op` gets: a value, a list of them for a variadic argument, a Slot for a variable."""
+def arguments_of(
+    op: Operation, values: Values, order: StateOrder, state: StateView, run: Runner | None = None
+) -> list[Any]:
+    """What the rule of `op` gets: a value, a list of them for a variadic argument, a Slot for a variable.
+
+    Before these come the Slot of the generator of a random operation, and the Functions of one that calls some (which
+    `run` evaluates).
+    """
+    if op._definition.function_attrs:
+        return _arguments_of_call(op, values, order, state, run or trace)
     flat: list[Any] = []
     if any(is_handle(t) for t in op._inputs):
         for tensor, argument in zip(op._inputs, flat_arguments(op), strict=True):
@@ -37,9 +45,23 @@ def arguments_of(op: Operation, values: Values, order: StateOrder, state: StateV
         flat = [values[t] for t in op._inputs]
     grouped = group_by_argument(op, flat)
     if op._definition.effects & Effect.RANDOM:
-        key = random_key(op)
+        key = random_key(op, order.path)
         return [Slot(state, key, order.read_version[op, key]), *grouped]
     return grouped
+
+
+def _arguments_of_call(
+    op: Operation, values: Values, order: StateOrder, state: StateView, run: Runner
+) -> list[Any]:
+    flat = [
+        values[t]
+        if t in values and not isinstance(values[t], Slot)
+        else None  # a variable that the functions know by name
+        if is_handle(t) and order.key(t) is not None
+        else values[t]
+        for t in op._inputs
+    ]
+    return [Functions(op, order, state, run), *group_by_argument(op, flat)]
 
 
 def _handle_or_value(
@@ -49,7 +71,7 @@ def _handle_or_value(
         return values[tensor]  # fed, or a resource of the host
     if not is_handle(tensor):
         return values[tensor]
-    key = state_key(tensor)
+    key = order.key(tensor)
     if key is None:
         return values[tensor]
     version = order.read_version.get((op, key), -1)
@@ -111,17 +133,20 @@ def call_host(op: Any, arguments: list[Any]) -> Any:
 
 
 def trace(
-    ops: Iterable[Operation],
+    ops: Sequence[Operation],
     values: Values,
     order: StateOrder,
     state: StateView,
     must_fold: set[Operation],
     fed: frozenset[Tensor],
-    named_scope: Callable[[str], Any] | None = None,
 ) -> None:
     """Applies the JAX rules of `ops` to `values` (tracers, and NumPy arrays where a value is static)."""
     for op in ops:
-        arguments = arguments_of(op, values, order, state)
+        if op._definition.effects & Effect.HANDLE and not op._definition.host_only:
+            continue
+        if fed and op._outputs and all(t in fed for t in op._outputs):
+            continue
+        arguments = arguments_of(op, values, order, state, trace)
         if can_fold(op, arguments, op in must_fold):
             results = call_host(op, arguments)
             if results.__class__ is tuple or results.__class__ is list:

@@ -15,7 +15,7 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.evaluate import Values, trace
 from headrace.lowering.state import Slot, StateView
-from headrace.passes.state_order import StateOrder, state_key
+from headrace.passes.state_order import StateOrder
 
 # Larger constants are arguments of the program: as literals they slow the compiler down and are kept twice.
 _LITERAL_BYTES = 1 << 16
@@ -26,7 +26,8 @@ class Island:
 
     inputs: tensors whose values come from feeds or earlier segments; static ones are those whose value decides a shape.
     outputs: tensors that are fetched or used by later segments.
-    reads, writes: keys of the state that go in and come out. donate: the old buffers of what is written are reused.
+    reads, writes: (key, version) of the state that goes in and comes out. donate: the old buffers of what is written are
+    reused.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class Island:
         inputs: Sequence[Tensor],
         static_inputs: Sequence[Tensor],
         outputs: Sequence[Tensor],
-        reads: Sequence[str],
-        writes: Sequence[str],
+        reads: Sequence[tuple[str, int]],
+        writes: Sequence[tuple[str, int]],
         order: StateOrder,
         must_fold: set[Operation],
         free: Sequence[Operation],
@@ -44,9 +45,9 @@ class Island:
         donate: bool,
     ) -> None:
         self.ops, self.inputs, self.static_inputs, self.outputs = ops, tuple(inputs), tuple(static_inputs), tuple(outputs)
-        written = set(writes)
-        self.donated = tuple(k for k in reads if k in written)
-        self.kept = tuple(k for k in reads if k not in written)
+        written = {key for key, _ in writes} if donate else set()
+        self.donated = tuple(r for r in reads if r[0] in written)
+        self.kept = tuple(r for r in reads if r[0] not in written)
         self.writes = tuple(writes)
         self._order, self._must_fold, self._fed = order, must_fold, fed
         self._literals: Values = {}
@@ -84,9 +85,9 @@ class Island:
 
     def _function(self, static_values: Values, collector: checks.Collector) -> Any:
         def island(donated: tuple, kept: tuple, inputs: tuple, constants: tuple) -> tuple:
-            initial = dict(zip(self.donated, donated, strict=True))
-            initial.update(zip(self.kept, kept, strict=True))
-            state = StateView(initial.__getitem__)
+            state = StateView(_not_read)
+            for (key, version), value in (*zip(self.donated, donated), *zip(self.kept, kept)):
+                state.put(key, version, value)
             values: Values = dict(self._literals)
             values.update(zip(self._large, constants, strict=True))
             values.update(zip(self.inputs, inputs, strict=True))
@@ -97,7 +98,7 @@ class Island:
             with checks.collecting(collector):
                 trace(self.ops, values, self._order, state, self._must_fold, self._fed)
             outputs = tuple(self._output(t, values, state) for t in self.outputs)
-            written = tuple(_strong(state.latest(k)) for k in self.writes)
+            written = tuple(_strong(state.read(key, version)) for key, version in self.writes)
             if collector.flags:
                 flags = jnp.stack(collector.flags)
                 outcome: tuple = (jnp.any(flags), flags, tuple(collector.payloads))
@@ -112,8 +113,12 @@ class Island:
     def _output(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)
         if tensor._dtype.is_ref_dtype and (value is None or isinstance(value, Slot)):
-            return state.read(state_key(tensor), self._order.fetch_version[tensor])  # type: ignore[arg-type]
+            return state.read(self._order.key(tensor), self._order.fetch_version[tensor])  # type: ignore[arg-type]
         return value
+
+
+def _not_read(key: str) -> Any:
+    raise AssertionError(f"an island reads {key!r}, which its plan does not give it")
 
 
 def _strong(value: Any) -> Any:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headrace.core import dtypes
+from headrace.graph.func_graph import FuncGraph, functions_of
 from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+from headrace.passes.prune import prune
 from headrace.passes.state_order import flat_arguments
 
 _HOST_TYPES = frozenset({dtypes.string, dtypes.variant, *dtypes.QUANTIZED_DTYPES})
@@ -48,7 +50,50 @@ def runs_on_host(op: Operation) -> bool:
     definition = op._definition
     if definition.host_only or definition.lower_rule is None:
         return True
+    if definition.function_attrs:
+        return any(_has_host_ops(function.graph) for _, function in functions_of(op))
     return any(t._dtype.base_dtype in _HOST_TYPES for t in (*op._inputs, *op._outputs))
+
+
+def _has_host_ops(graph: FuncGraph) -> bool:
+    """Whether the body of a function, or a body that it calls, holds operations that XLA cannot."""
+    known = graph.__dict__.get("_has_host_ops")
+    if known is None or known[0] != graph.version:
+        fed = frozenset(graph.inputs)
+        needed = prune([*(t._op for t in graph.outputs if t not in fed), *graph.control_outputs], fed)
+        found = any(
+            (runs_on_host(op) and not _is_source_of_values(op)) or op._definition.dynamic_shape for op in needed
+        )
+        known = graph.__dict__["_has_host_ops"] = (graph.version, found)
+    return known[1]
+
+
+def _is_source_of_values(op: Operation) -> bool:
+    """Handles and inputs of the body are no work for anybody."""
+    return bool(op._definition.effects & (Effect.HANDLE | Effect.SOURCE)) and not op._definition.host_only
+
+
+def shape_deciders(ops: Sequence[Operation]) -> set[Operation]:
+    """The operations whose value may decide a shape: they are folded whatever their size, where their inputs are known."""
+    found: set[Operation] = set()
+    inside = set(ops)
+    for op in ops:
+        static_inputs = op._definition.static_inputs
+        if not static_inputs:
+            continue
+        stack = [
+            t._op
+            for t, argument in zip(op._inputs, flat_arguments(op), strict=True)
+            if argument.name in static_inputs
+        ]
+        while stack:
+            source = stack.pop()
+            if source in found or source not in inside:
+                continue
+            found.add(source)
+            if source._definition.static_rule is None:
+                stack.extend(t._op for t in source._inputs)
+    return found
 
 
 def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:

@@ -2,21 +2,26 @@
 
 The writes of a variable happen one after the other, in the order of the run. A read sees the last write among the
 operations that it comes after by edges, and the value from before the run where there is none: what no edge orders
-behaves as if the read came first.
+behaves as if the read came first. An operation that calls functions reads and writes what their bodies do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.core import dtypes
+from headrace.graph.func_graph import GraphFunction, call_inputs, functions_of
 from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+from headrace.passes.prune import prune
 
 INITIAL = -1
 """The version from before the run."""
+
+Binding = Mapping[Tensor, str]
+"""Inputs of a body that are handles, and the variables that they are bound to."""
 
 
 def is_handle(tensor: Tensor) -> bool:
@@ -24,9 +29,11 @@ def is_handle(tensor: Tensor) -> bool:
     return tensor._dtype.is_ref_dtype or tensor._dtype is dtypes.resource
 
 
-def state_key(tensor: Tensor) -> str | None:
+def state_key(tensor: Tensor, binding: Binding | None = None) -> str | None:
     """The name in the resource store of the variable behind a reference or resource handle; None where it is none."""
     while True:
+        if binding and tensor in binding:
+            return binding[tensor]
         op = tensor._op
         definition = op._definition
         if definition.effects & Effect.HANDLE:
@@ -41,28 +48,77 @@ def state_key(tensor: Tensor) -> str | None:
         tensor = source
 
 
-def random_key(op: Operation) -> str:
-    """The name in the resource store of the generator of a random operation."""
-    return f"random:{op._name}"
+def random_key(op: Operation, path: str = "") -> str:
+    """The name in the resource store of the generator of a random operation; `path`: the calls that lead to it."""
+    return f"random:{path}{op._name}"
 
 
 @dataclass(slots=True)
 class StateOrder:
     """What each operation reads and writes, and the versions: version i of a key is what its i-th write leaves."""
 
+    binding: Binding = field(default_factory=dict)
+    path: str = ""
     read_version: dict[tuple[Operation, str], int] = field(default_factory=dict)
     writers: dict[str, list[Operation]] = field(default_factory=dict)
     initial_reads: dict[str, Operation] = field(default_factory=dict)  # key -> the first operation that needs it
     fetch_version: dict[Tensor, int] = field(default_factory=dict)
+    generators: dict[str, Operation] = field(default_factory=dict)  # key -> the random operation, in bodies too
+    calls: dict[Operation, list[str]] = field(default_factory=dict)  # keys that an operation's functions use
+
+    def key(self, tensor: Tensor) -> str | None:
+        """The variable behind a handle."""
+        return state_key(tensor, self.binding)
 
 
-def order_state(ops: Sequence[Operation], fetches: Sequence[Tensor], fed: frozenset[Tensor]) -> StateOrder:
+@dataclass(slots=True)
+class BodyPlan:
+    """How the body of a function runs where its handles are bound to certain variables."""
+
+    function: GraphFunction
+    ops: list[Operation]
+    order: StateOrder
+    fed: frozenset[Tensor]
+    reads: list[str]
+    writes: list[str]
+    must_fold: set[Operation] | None = None  # see passes.segments.shape_deciders
+
+
+def plan_body(op: Operation, function: GraphFunction, binding: Binding, path: str) -> BodyPlan:
+    """The plan of a function's body as `op` calls it."""
+    graph = function.graph
+    bound: dict[Tensor, str] = {}
+    for inner, outer in zip(graph.inputs, call_inputs(op), strict=False):
+        if is_handle(outer):
+            key = state_key(outer, binding)
+            if key is not None:
+                bound[inner] = key
+    path = f"{path}{op._name}/"
+    cache_key = (tuple((graph.inputs.index(t), k) for t, k in bound.items()), path, graph.version, graph._mutations)
+    plan = function.plans.get(cache_key)
+    if plan is None:
+        fed = frozenset(graph.inputs)
+        roots = [t._op for t in graph.outputs if t not in fed]
+        ops = prune([*roots, *graph.control_outputs], fed)
+        order = order_state(ops, [t for t in graph.outputs if t not in fed], fed, bound, path)
+        reads = list(order.initial_reads)
+        plan = function.plans[cache_key] = BodyPlan(function, ops, order, fed, reads, list(order.writers))
+    return plan
+
+
+def order_state(
+    ops: Sequence[Operation],
+    fetches: Sequence[Tensor],
+    fed: frozenset[Tensor],
+    binding: Binding | None = None,
+    path: str = "",
+) -> StateOrder:
     """Works out the versions for a run of `ops` (in this order) with `fetches`."""
-    result = StateOrder()
+    result = StateOrder(binding or {}, path)
     uses: list[tuple[Operation, list[tuple[str, bool, bool]]]] = []
     bit: dict[Operation, int] = {}
     for op in ops:
-        found = _uses_of(op, fed)
+        found = _uses_of(op, fed, result)
         if not found:
             continue
         uses.append((op, found))
@@ -85,7 +141,7 @@ def order_state(ops: Sequence[Operation], fetches: Sequence[Tensor], fed: frozen
     for tensor in fetches:
         if tensor in fed or not tensor._dtype.is_ref_dtype:
             continue
-        key = state_key(tensor)
+        key = result.key(tensor)
         if key is not None:
             op = tensor._op
             own = 1 << bit[op] if op in bit else 0
@@ -96,17 +152,21 @@ def order_state(ops: Sequence[Operation], fetches: Sequence[Tensor], fed: frozen
     return result
 
 
-def _uses_of(op: Operation, fed: frozenset[Tensor]) -> list[tuple[str, bool, bool]]:
+def _uses_of(op: Operation, fed: frozenset[Tensor], order: StateOrder) -> list[tuple[str, bool, bool]]:
     """(key, reads, writes) for each variable that `op` uses."""
     definition = op._definition
     found: dict[str, tuple[bool, bool]] = {}
     if definition.effects & Effect.RANDOM:
-        found[random_key(op)] = (True, True)
-    if any(is_handle(t) for t in op._inputs):
+        key = random_key(op, order.path)
+        order.generators[key] = op
+        found[key] = (True, True)
+    if definition.function_attrs:
+        _add_calls(op, order, found)
+    elif any(is_handle(t) for t in op._inputs):
         for tensor, argument in zip(op._inputs, flat_arguments(op), strict=True):
-            if not is_handle(tensor) or tensor in fed:
+            if not is_handle(tensor) or (tensor in fed and tensor not in order.binding):
                 continue
-            key = state_key(tensor)
+            key = order.key(tensor)
             if key is None:
                 continue
             takes_handle = argument.is_ref or tensor._dtype is dtypes.resource
@@ -117,6 +177,18 @@ def _uses_of(op: Operation, fed: frozenset[Tensor]) -> list[tuple[str, bool, boo
             old = found.get(key, (False, False))
             found[key] = (old[0] or reads, old[1] or writes)
     return [(key, reads, writes) for key, (reads, writes) in found.items()]
+
+
+def _add_calls(op: Operation, order: StateOrder, found: dict[str, tuple[bool, bool]]) -> None:
+    """What the functions that `op` calls read and write; a reference that is only handed to them is not read."""
+    for _, function in functions_of(op):
+        plan = plan_body(op, function, order.binding, order.path)
+        order.generators.update(plan.order.generators)
+        for key in (*plan.reads, *plan.writes):
+            # A write that may not happen (a branch not taken) leaves the old value: that is a read as well.
+            old = found.get(key, (False, False))
+            found[key] = (True, old[1] or key in plan.writes)
+    order.calls[op] = list(found)
 
 
 def flat_arguments(op: Operation) -> list:

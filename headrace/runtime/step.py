@@ -26,7 +26,7 @@ from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, runs_on_host, split
-from headrace.passes.state_order import INITIAL, is_handle, order_state, state_key
+from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.resources import Cell, ResourceStore
 
@@ -89,11 +89,7 @@ class Step:
                         )
 
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
-        return [
-            (self.resources.cell(f"random:{op._name}"), op)
-            for op in self.ops
-            if op._definition.effects & Effect.RANDOM
-        ]
+        return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
 
     def _count_kernels(self) -> int:
         kinds = set()
@@ -135,27 +131,48 @@ class Step:
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
         state = StateView(self.load)
         with context.running(self):
-            for op in self.ops:
-                if self.is_handle(op):
-                    continue
-                if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
-                    continue
-                if deadline and time.monotonic() > deadline:
-                    raise errors.DeadlineExceededError(None, op, f"Timed out before operation {op._name!r} of the step")
-                if observe is None:
-                    store_outputs(op, self.evaluate(op, values, state), values, self.fed)
-                else:
-                    start = time.time()
-                    results = self.evaluate(op, values, state)
-                    found = list(results) if isinstance(results, (list, tuple)) else [results]
-                    for result in found:
-                        if result.__class__ is ARRAY:
-                            result.block_until_ready()
-                    observe(op, start, time.time(), found)
-                    store_outputs(op, results, values, self.fed)
+            if observe is None and not deadline:
+                self._run_ops(self.ops, values, self.order, state, set(), self.fed)
+            else:
+                self._run_watched(values, state, observe, deadline)
         results = [self.fetched(t, values, state) for t in self.fetches]
         self.commit(state.written)
         return results
+
+    def _run_ops(
+        self,
+        ops: Sequence[Operation],
+        values: Values,
+        order: StateOrder,
+        state: StateView,
+        must_fold: set[Operation],
+        fed: frozenset[Tensor],
+    ) -> None:
+        """Interprets operations: of the step, or of a body that one of them calls."""
+        for op in ops:
+            if self.is_handle(op):
+                continue
+            if fed and op._outputs and all(t in fed for t in op._outputs):
+                continue
+            store_outputs(op, self.evaluate(op, values, state, order), values, fed)
+
+    def _run_watched(self, values: Values, state: StateView, observe: Observer | None, deadline: float) -> None:
+        for op in self.ops:
+            if self.is_handle(op):
+                continue
+            if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
+                continue
+            if deadline and time.monotonic() > deadline:
+                raise errors.DeadlineExceededError(None, op, f"Timed out before operation {op._name!r} of the step")
+            start = time.time()
+            results = self.evaluate(op, values, state)
+            found = list(results) if isinstance(results, (list, tuple)) else [results]
+            for result in found:
+                if result.__class__ is ARRAY:
+                    result.block_until_ready()
+            if observe is not None:
+                observe(op, start, time.time(), found)
+            store_outputs(op, results, values, self.fed)
 
     def run_observed(self, feed_values: list[Any], observe: Observer | None, deadline: float | None) -> list[Any]:
         """Runs the step operation by operation; `observe(op, start, end, outputs)` is told of each.
@@ -170,9 +187,12 @@ class Step:
         definition = op._definition
         return bool(definition.effects & Effect.HANDLE) and not definition.host_only
 
-    def evaluate(self, op: Operation, values: Values, state: StateView) -> Any:
-        arguments = arguments_of(op, values, self.order, state)
+    def evaluate(self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None) -> Any:
+        """Runs one operation on real values, by its NumPy rule or as a kernel."""
+        arguments = arguments_of(op, values, order or self.order, state, self._run_ops)
         definition = op._definition
+        if definition.function_attrs and definition.host_rule is not None:
+            return definition.host_rule(op, *arguments)
         if definition.host_rule is not None and (runs_on_host(op) or _is_small(op, arguments)):
             return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
@@ -201,9 +221,11 @@ class Step:
         for tensor in op._inputs:
             if tensor not in values and tensor._op in self.split.free:
                 values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
-        arguments = arguments_of(op, values, self.order, state)
+        arguments = arguments_of(op, values, self.order, state, self._run_ops)
         if op._definition.host_rule is None:
             return run_kernel(op, arguments)
+        if op._definition.function_attrs:
+            return op._definition.host_rule(op, *arguments)
         return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
 
     def _make_island(self, number: int, segment: Segment) -> Island:
@@ -260,24 +282,35 @@ class Step:
             found = self.__dict__["_ops_as_set"] = set(self.ops)
         return found
 
-    def _island_state(self, segment: Segment) -> tuple[list[str], list[str]]:
-        """The keys that the island reads from before it, and those that it writes."""
+    def _island_state(self, segment: Segment) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """(key, version) of what the island reads from before it, and of what it writes and others need."""
         inside = set(segment.ops)
-        reads: dict[str, None] = {}
-        writes: dict[str, None] = {}
-        for (op, key), version in self.order.read_version.items():
-            if op in inside:
-                writers = self.order.writers.get(key, [])
-                if op in writers:
-                    writes[key] = None
-                if version == INITIAL or writers[version] not in inside:
-                    overwrites = op in writers and key not in self.order.initial_reads
-                    if not overwrites:
-                        reads[key] = None
-        for tensor, version in self.order.fetch_version.items():
-            if tensor._op in inside and version == INITIAL:
-                reads[state_key(tensor)] = None  # type: ignore[index]
+        order = self.order
+        reads: dict[tuple[str, int], None] = {}
+        writes: dict[tuple[str, int], None] = {}
+        for key, writers in order.writers.items():
+            mine = [i for i, op in enumerate(writers) if op in inside]
+            if mine:
+                # The newest version, and older ones that somebody outside reads.
+                outside = {v for (op, k), v in order.read_version.items() if k == key and op not in inside}
+                writes.update(((key, i), None) for i in mine if i == mine[-1] or i in outside)
+        for (op, key), version in order.read_version.items():
+            if op in inside and (version == INITIAL or order.writers[key][version] not in inside):
+                overwrites = version == INITIAL and key not in order.initial_reads
+                if not overwrites and not self._only_overwrites(op, key):
+                    reads[key, version] = None
+        for tensor, version in order.fetch_version.items():
+            if tensor._op in inside and (version == INITIAL or order.writers[order.key(tensor)][version] not in inside):  # type: ignore[index]
+                reads[order.key(tensor), version] = None  # type: ignore[index]
         return list(reads), list(writes)
+
+    def _only_overwrites(self, op: Operation, key: str) -> bool:
+        """Whether `op` writes the variable without looking at its old value."""
+        overwrites = op._definition.overwrites
+        if not overwrites:
+            return False
+        uses = [a.name for t, a in zip(op._inputs, flat_arguments(op)) if is_handle(t) and self.order.key(t) == key]
+        return bool(uses) and all(name in overwrites for name in uses)
 
     def _run_island(self, island: Island, values: Values, state: StateView, last: bool) -> None:
         for tensor in (*island.inputs, *island.static_inputs):
@@ -287,20 +320,16 @@ class Step:
         inputs = tuple(values[t] for t in island.inputs)
         program, collector = island.program(static)
         with self.resources.lock, jax.enable_x64(True):
-            donated = tuple(self._current(k, state) for k in island.donated)
-            kept = tuple(self._current(k, state) for k in island.kept)
+            donated = tuple(state.read(*r) for r in island.donated)
+            kept = tuple(state.read(*r) for r in island.kept)
             outputs, written, outcome = program(donated, kept, inputs, island.constants)
             if outcome:
                 raise_if_failed(outcome, collector)
-            for key, value in zip(island.writes, written, strict=True):
-                state.write(key, value)
+            for (key, version), value in zip(island.writes, written, strict=True):
+                state.write(key, version, value)
             if last:
-                self.commit(dict(zip(island.writes, written, strict=True)))
+                self.commit(state.written)
         values.update(zip(island.outputs, outputs, strict=True))
-
-    def _current(self, key: str, state: StateView) -> Any:
-        value = state.latest(key)
-        return state.read(key, INITIAL) if value is None else value
 
     def load(self, key: str) -> Any:
         value = self.resources.cell(key).value
@@ -312,7 +341,7 @@ class Step:
     def fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)
         if value is None or isinstance(value, Slot):
-            key = state_key(tensor) if is_handle(tensor) else None
+            key = self.order.key(tensor) if is_handle(tensor) else None
             if key is not None and tensor._dtype.is_ref_dtype:
                 return state.read(key, self.order.fetch_version[tensor])
             if tensor._op in self.split.free:
@@ -374,9 +403,10 @@ class Step:
 
     def _stateful_call(self, island: Island, program: Any) -> Callable[[tuple], tuple]:
         """The call of an island that reads or writes variables: from their cells, and back."""
-        donated = tuple(self.resources.cell(k) for k in island.donated)
-        kept = tuple(self.resources.cell(k) for k in island.kept)
-        writes = tuple(self.resources.cell(k) for k in island.writes)
+        donated = tuple(self.resources.cell(k) for k, _ in island.donated)
+        kept = tuple(self.resources.cell(k) for k, _ in island.kept)
+        # A variable that is written twice is in the list twice, its newest version last.
+        writes = tuple(self.resources.cell(k) for k, _ in island.writes)
         constants, lock = island.constants, self.resources.lock
 
         def call(inputs: tuple) -> tuple:

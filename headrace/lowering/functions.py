@@ -1,0 +1,115 @@
+"""The functions that an operation calls, as its rule sees them: run in place, or as pure functions for XLA's control flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from headrace.graph.func_graph import functions_of
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.lowering import checks
+from headrace.lowering.state import Slot, StateView
+from headrace.passes.segments import shape_deciders
+from headrace.passes.state_order import BodyPlan, StateOrder, is_handle, plan_body
+
+# Runs the operations of a plan on values, traced or real.
+Runner = Callable[[Sequence[Operation], dict[Tensor, Any], StateOrder, StateView, set[Operation], frozenset[Tensor]], None]
+
+
+class Functions:
+    """What the rule of an operation with functions gets as its first value.
+
+    keys: the variables (and generators) that the bodies use; written: those that they write.
+    """
+
+    def __init__(self, op: Operation, order: StateOrder, state: StateView, run: Runner) -> None:
+        self.op = op
+        self._run = run
+        self._plans: dict[str, list[BodyPlan]] = {}
+        for attr, function in functions_of(op):
+            self._plans.setdefault(attr, []).append(plan_body(op, function, order.binding, order.path))
+        self.keys = tuple(order.calls.get(op, ()))
+        self.slots = {key: Slot(state, key, order.read_version[op, key]) for key in self.keys}
+        written = {key for plans in self._plans.values() for plan in plans for key in plan.writes}
+        self.written = tuple(key for key in self.keys if key in written)
+
+    def count(self, attr: str) -> int:
+        """How many functions the attr names."""
+        return len(self._plans.get(attr, ()))
+
+    def call(self, attr: str, inputs: Sequence[Any], index: int = 0) -> list[Any]:
+        """Runs a body in place: it reads and writes the variables at once. Returns its outputs."""
+        plan = self._plans[attr][index]
+        state = StateView(lambda key: self.slots[key].read())
+        outputs = self._evaluate(plan, inputs, state)
+        for key, value in state.written.items():
+            self.slots[key].write(value)
+        return outputs
+
+    def pure(self, attr: str, index: int = 0) -> tuple[Callable[..., Any], list[checks.Check]]:
+        """A body as a pure function, and the table of its checks (filled when it is traced).
+
+        The function takes (values of `keys`, inputs) and returns (outputs, values of `written`, code): the number of the first
+        check that failed, counted from 1, or 0.
+        """
+        plan = self._plans[attr][index]
+        table: list[checks.Check] = []
+
+        def body(values: Sequence[Any], inputs: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
+            known = dict(zip(self.keys, values, strict=True))
+            state = StateView(known.__getitem__)
+            collector = checks.Collector()
+            with checks.collecting(collector):
+                outputs = self._evaluate(plan, inputs, state)
+            known.update(state.written)
+            code: Any = jnp.int32(0)
+            for number in range(len(collector.flags), 0, -1):
+                code = jnp.where(collector.flags[number - 1], jnp.int32(number), code)
+            table[:] = collector.checks
+            return outputs, [_like(known[key]) for key in self.written], code
+
+        return body, table
+
+    def values(self) -> list[Any]:
+        """The present values of `keys`."""
+        return [self.slots[key].read() for key in self.keys]
+
+    def write(self, values: Sequence[Any]) -> None:
+        """Sets what the operation leaves in `written`."""
+        for key, value in zip(self.written, values, strict=True):
+            self.slots[key].write(value)
+
+    def check(self, code: Any, tables: Sequence[list[checks.Check]]) -> None:
+        """Makes the run fail where a check inside did; `code` counts through the tables one after the other."""
+        table = [check for part in tables for check in part]
+        if table:
+            checks.fail_with(code, table)
+
+    def _evaluate(self, plan: BodyPlan, inputs: Sequence[Any], state: StateView) -> list[Any]:
+        graph = plan.function.graph
+        values: dict[Tensor, Any] = {}
+        for tensor, value in zip(graph.inputs, inputs, strict=True):
+            if tensor not in plan.order.binding:
+                values[tensor] = value
+        if plan.must_fold is None:
+            plan.must_fold = shape_deciders(plan.ops)
+        self._run(plan.ops, values, plan.order, state, plan.must_fold, plan.fed)
+        return [_output(t, plan, values, state) for t in graph.outputs]
+
+
+def _output(tensor: Tensor, plan: BodyPlan, values: dict[Tensor, Any], state: StateView) -> Any:
+    if tensor in values and not isinstance(values[tensor], Slot):
+        return values[tensor]
+    if is_handle(tensor):
+        key = plan.order.key(tensor)
+        if key is not None and tensor._dtype.is_ref_dtype:
+            return state.read(key, plan.order.fetch_version.get(tensor, -1))
+        return None
+    return values[tensor]
+
+
+def _like(value: Any) -> Any:
+    return jnp.asarray(value, dtype=value.dtype)
