@@ -10,6 +10,15 @@ from headrace.ops import (
     arithmetic as arithmetic,
 )
 from headrace.ops import (
+    batch_norm as batch_norm,
+)
+from headrace.ops import (
+    bias as bias,
+)
+from headrace.ops import (
+    candidate_sampling as candidate_sampling,
+)
+from headrace.ops import (
     cast as cast,
 )
 from headrace.ops import (
@@ -20,6 +29,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     diagnostic as diagnostic,
+)
+from headrace.ops import (
+    einsum as einsum,
 )
 from headrace.ops import (
     elementwise as elementwise,
@@ -43,15 +55,6 @@ from headrace.ops import (
     python_call as python_call,
 )
 from headrace.ops import (
-    batch_norm as batch_norm,
-)
-from headrace.ops import (
-    bias as bias,
-)
-from headrace.ops import (
-    candidate_sampling as candidate_sampling,
-)
-from headrace.ops import (
     random_ops as random_ops,
 )
 from headrace.ops import (
@@ -68,6 +71,12 @@ from headrace.ops import (
 )
 from headrace.ops import (
     scatter_variable as scatter_variable,
+)
+from headrace.ops import (
+    segment as segment,
+)
+from headrace.ops import (
+    sequence as sequence,
 )
 from headrace.ops import (
     shape as shape,
