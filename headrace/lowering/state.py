@@ -37,6 +37,10 @@ class StateView:
         if version > self._newest.get(key, INITIAL):
             self._newest[key] = version
 
+    def has(self, key: str, version: int) -> bool:
+        """Whether the version is known to this view."""
+        return (key, version) in self._values
+
     def put(self, key: str, version: int, value: Any) -> None:
         """Notes a version that comes from elsewhere: it is read, and not one of this view's writes."""
         self._values[key, version] = value

@@ -256,9 +256,13 @@ class Step:
             and (t in fetched or any(c not in inside and c in self._op_set for c in t._consumers))
             and not (t._dtype.is_ref_dtype and t not in fetched)
         ]
-        if any(t in fetched and t._dtype.is_ref_dtype and t._op._definition.effects & Effect.HANDLE for t in outputs):
-            raise AssertionError("a handle inside an island")
-        reads, writes = self._island_state(segment)
+        # A variable that is fetched as it was, and that this island writes: afterwards the old value is gone.
+        outputs += [
+            t
+            for t in self.order.fetch_version
+            if self.is_handle(t._op) and any(op in inside for op in self.order.writers.get(self.order.key(t) or "", ()))
+        ]
+        reads, writes = self._island_state(segment, outputs)
         last = number == len(self.split.segments) - 1
         donate = last and self.split.fallible.isdisjoint(segment.ops)
         return Island(
@@ -282,7 +286,7 @@ class Step:
             found = self.__dict__["_ops_as_set"] = set(self.ops)
         return found
 
-    def _island_state(self, segment: Segment) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    def _island_state(self, segment: Segment, outputs: Sequence[Tensor]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
         """(key, version) of what the island reads from before it, and of what it writes and others need."""
         inside = set(segment.ops)
         order = self.order
@@ -300,8 +304,9 @@ class Step:
                 if not overwrites and not self._only_overwrites(op, key):
                     reads[key, version] = None
         for tensor, version in order.fetch_version.items():
-            if tensor._op in inside and (version == INITIAL or order.writers[order.key(tensor)][version] not in inside):  # type: ignore[index]
-                reads[order.key(tensor), version] = None  # type: ignore[index]
+            key = order.key(tensor) or ""
+            if tensor in outputs and (version == INITIAL or order.writers[key][version] not in inside):
+                reads[key, version] = None
         return list(reads), list(writes)
 
     def _only_overwrites(self, op: Operation, key: str) -> bool:
@@ -320,8 +325,8 @@ class Step:
         inputs = tuple(values[t] for t in island.inputs)
         program, collector = island.program(static)
         with self.resources.lock, jax.enable_x64(True):
-            donated = tuple(state.read(*r) for r in island.donated)
-            kept = tuple(state.read(*r) for r in island.kept)
+            donated = tuple(self._present(state, *r) for r in island.donated)
+            kept = tuple(self._present(state, *r) for r in island.kept)
             outputs, written, outcome = program(donated, kept, inputs, island.constants)
             if outcome:
                 raise_if_failed(outcome, collector)
@@ -332,11 +337,22 @@ class Step:
         values.update(zip(island.outputs, outputs, strict=True))
 
     def load(self, key: str) -> Any:
-        value = self.resources.cell(key).value
-        if value is None:
-            op = self.order.initial_reads.get(key)
-            raise uninitialised(op, key)
-        return value
+        """The value of a variable from before the run. Raises FailedPreconditionError: it has none."""
+        with self.resources.lock:
+            value = self.resources.cell(key).value
+            if value is None:
+                raise uninitialised(self.order.initial_reads.get(key), key)
+            # A copy: once the lock is given back, another thread's step may write the buffer in place.
+            return np.array(value) if value.__class__ is ARRAY else value
+
+    def _present(self, state: StateView, key: str, version: int) -> Any:
+        """The value of a variable for a program that is called while the lock is held."""
+        if version == INITIAL and not state.has(key, INITIAL):
+            value = self.resources.cell(key).value
+            if value is None:
+                raise uninitialised(self.order.initial_reads.get(key), key)
+            return value
+        return state.read(key, version)
 
     def fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)
