@@ -40,6 +40,9 @@ from headrace.ops import (
     files as files,
 )
 from headrace.ops import (
+    gather as gather,
+)
+from headrace.ops import (
     join as join,
 )
 from headrace.ops import (
@@ -47,6 +50,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     normalization as normalization,
+)
+from headrace.ops import (
+    pad as pad,
 )
 from headrace.ops import (
     pooling as pooling,
@@ -68,6 +74,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     save_restore as save_restore,
+)
+from headrace.ops import (
+    scatter as scatter,
 )
 from headrace.ops import (
     scatter_variable as scatter_variable,
