@@ -113,3 +113,23 @@ def fail_if(
     collector.checks.append(Check(op, message, error, len(values)))
     collector.flags.append(jnp.asarray(bad))
     collector.payloads.append(tuple(jnp.asarray(v) for v in values))
+
+
+def outcome_of(collector: Collector) -> tuple:
+    """What a traced program returns of its checks: () where there are none, else (any failed, flags, values)."""
+    if not collector.flags:
+        return ()
+    flags = jnp.stack(collector.flags)
+    outcome = (jnp.any(flags), flags, tuple(collector.payloads))
+    collector.flags.clear()
+    collector.payloads.clear()
+    return outcome
+
+
+def raise_if_failed(outcome: tuple, collector: Collector, op: Any = None) -> None:
+    """Raises the error of the first check of a program that failed (as the error of `op`, where one is given)."""
+    if not outcome or not bool(outcome[0]):
+        return
+    flags = np.asarray(outcome[1])
+    first = int(np.argmax(flags))
+    raise collector.checks[first].failure([np.asarray(v) for v in outcome[2][first]], op)

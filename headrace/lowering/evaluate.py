@@ -13,6 +13,7 @@ from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.functions import Functions, Runner
+from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.state_order import (
     StateOrder,
@@ -154,5 +155,19 @@ def trace(
             else:
                 results = np.asarray(results)
         else:
+            _check_static(op, arguments)
             results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
         store_outputs(op, results, values, fed)
+
+
+def _check_static(op: Operation, arguments: list[Any]) -> None:
+    """Raises NotCompilable: an argument whose value decides a shape is only known when the program runs."""
+    definition = op._definition
+    if not definition.static_inputs:
+        return
+    specs = definition.signature.inputs
+    for spec, value in zip(specs, arguments[len(arguments) - len(specs) :], strict=True):
+        if spec.name in definition.static_inputs:
+            for part in value if value.__class__ is list else (value,):
+                if not isinstance(part, (np.ndarray, np.generic)):
+                    raise NotCompilable(op, f"'{spec.name}' decides a shape and is only known when the program runs")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from headrace.graph.func_graph import functions_of
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
+from headrace.lowering.checks import raise_if_failed
+from headrace.lowering.jax_adapter import x64
 from headrace.lowering.state import Slot, StateView
-from headrace.passes.segments import shape_deciders
+from headrace.passes.segments import runs_on_host, shape_deciders
 from headrace.passes.state_order import BodyPlan, StateOrder, is_handle, plan_body
 
 # Runs the operations of a plan on values, traced or real.
@@ -88,6 +92,53 @@ class Functions:
         if table:
             checks.fail_with(code, table)
 
+    @property
+    def can_compile(self) -> bool:
+        """Whether XLA can hold the bodies."""
+        return not runs_on_host(self.op)
+
+    def compiled(self, rule: Callable[..., Any], inputs: Sequence[Any], fixed: Sequence[bool]) -> list[Any]:
+        """Applies the JAX rule of the operation as a program of its own, compiled once for each operation.
+
+        fixed: inputs that the bodies do not change; those that are NumPy arrays stay known while tracing.
+        """
+        static = [f and isinstance(v, np.ndarray) and v.size <= 64 for v, f in zip(inputs, fixed, strict=True)]
+        key = tuple((v.dtype.str, v.shape, v.tobytes()) if s else None for v, s in zip(inputs, static, strict=True))
+        programs = self.op._graph.__dict__.setdefault("_loop_programs", {})
+        found = programs.get((self.op, key))
+        if found is None:
+            found = programs[self.op, key] = self._program(rule, inputs, static)
+        program, collector = found
+        traced = [v for v, s in zip(inputs, static, strict=True) if not s]
+        with x64():
+            results, written, outcome = program(self.values(), traced)
+        if outcome:
+            raise_if_failed(outcome, collector, self.op)
+        self.write(written)
+        return results
+
+    def _program(self, rule: Callable[..., Any], inputs: Sequence[Any], static: Sequence[bool]) -> Any:
+        known = [v if s else None for v, s in zip(inputs, static, strict=True)]
+        collector = checks.Collector()
+
+        def program(values: list[Any], traced: list[Any]) -> Any:
+            rest = iter(traced)
+            arguments = [k if s else next(rest) for k, s in zip(known, static, strict=True)]
+            before = dict(zip(self.keys, values, strict=True))
+            state = StateView(before.__getitem__)
+            inner = Functions.__new__(Functions)
+            inner.op, inner._run, inner._plans = self.op, _trace(), self._plans
+            inner.keys, inner.written = self.keys, self.written
+            inner.slots = {k: Slot(state, k, -1) for k in self.keys}
+            collector.checks.clear()
+            with checks.collecting(collector):
+                results = rule(self.op, inner, arguments)
+            after = [_like(inner.slots[k].read()) for k in self.written]
+            outcome = checks.outcome_of(collector)
+            return list(results), after, outcome
+
+        return jax.jit(program), collector
+
     def _evaluate(self, plan: BodyPlan, inputs: Sequence[Any], state: StateView) -> list[Any]:
         graph = plan.function.graph
         values: dict[Tensor, Any] = {}
@@ -109,6 +160,12 @@ def _output(tensor: Tensor, plan: BodyPlan, values: dict[Tensor, Any], state: St
             return state.read(key, plan.order.fetch_version.get(tensor, -1))
         return None
     return values[tensor]
+
+
+def _trace() -> Runner:
+    from headrace.lowering.evaluate import trace
+
+    return trace
 
 
 def _like(value: Any) -> Any:

@@ -93,20 +93,11 @@ class Island:
             values.update(zip(self.inputs, inputs, strict=True))
             values.update(static_values)
             collector.checks.clear()
-            collector.flags.clear()
-            collector.payloads.clear()
             with checks.collecting(collector):
                 trace(self.ops, values, self._order, state, self._must_fold, self._fed)
             outputs = tuple(self._output(t, values, state) for t in self.outputs)
             written = tuple(_strong(state.read(key, version)) for key, version in self.writes)
-            if collector.flags:
-                flags = jnp.stack(collector.flags)
-                outcome: tuple = (jnp.any(flags), flags, tuple(collector.payloads))
-            else:
-                outcome = ()
-            collector.flags.clear()
-            collector.payloads.clear()
-            return outputs, written, outcome
+            return outputs, written, checks.outcome_of(collector)
 
         return island
 
@@ -124,12 +115,3 @@ def _not_read(key: str) -> Any:
 def _strong(value: Any) -> Any:
     """`value` without JAX's weak type: the next run must meet the same type."""
     return jnp.asarray(value, dtype=value.dtype)
-
-
-def raise_if_failed(outcome: tuple, collector: checks.Collector, op: Any = None) -> None:
-    """Raises the error of the first check of a program that failed (as the error of `op`, where one is given)."""
-    if not outcome or not bool(outcome[0]):
-        return
-    flags = np.asarray(outcome[1])
-    first = int(np.argmax(flags))
-    raise collector.checks[first].failure([np.asarray(v) for v in outcome[2][first]], op)

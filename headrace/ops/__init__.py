@@ -25,6 +25,9 @@ from headrace.ops import (
     comparison as comparison,
 )
 from headrace.ops import (
+    control_flow as control_flow,
+)
+from headrace.ops import (
     convolution as convolution,
 )
 from headrace.ops import (

@@ -19,7 +19,7 @@ from headrace.core.tensor_shape import TensorShape
 from headrace.graph.op_def import OpDef
 from headrace.graph.operation import Operation
 from headrace.lowering import checks
-from headrace.lowering.island import raise_if_failed
+from headrace.lowering.checks import raise_if_failed
 from headrace.lowering.state import Slot, StateView
 
 _MAX_KERNELS = 4096
@@ -169,12 +169,7 @@ def _make(op: Operation, plan: list[Any], statics: list[Any], slot_count: int) -
         written = tuple(
             None if newest.get(str(i)) is None else jnp.asarray(newest[str(i)]) for i in range(slot_count)
         )
-        outcome: tuple = ()
-        if collector.flags:
-            flags = jnp.stack(collector.flags)
-            outcome = (jnp.any(flags), flags, tuple(collector.payloads))
-            collector.flags.clear()
-            collector.payloads.clear()
+        outcome = checks.outcome_of(collector)
         return tuple(r for r in results if not isinstance(r, Slot)), written, outcome
 
     return jax.jit(kernel), collector, returns

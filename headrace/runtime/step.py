@@ -20,9 +20,11 @@ from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
+from headrace.lowering.checks import raise_if_failed
 from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
-from headrace.lowering.island import Island, raise_if_failed
+from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
+from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, runs_on_host, split
@@ -69,6 +71,7 @@ class Step:
         self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
         self.is_empty = not self.split.segments and not fetches
         self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
+        self._not_compilable = False
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
 
     # ---- planning
@@ -121,10 +124,16 @@ class Step:
             results = self._interpret(feed_values)
             self._runs[key] = 1
             return results
-        with self._lock:
-            if runs > 0 or not self._interpretable:
-                self._runs[key] = runs + 1
-        return self._run_compiled(feed_values)
+        if self._not_compilable:
+            return self._interpret(feed_values)
+        try:
+            results = self._run_compiled(feed_values)
+        except NotCompilable:
+            # Found while tracing, before anything ran that cannot run again: what follows is interpreted.
+            self._not_compilable = True
+            return self._interpret(feed_values)
+        self._runs[key] = runs + 1
+        return results
 
     def _interpret(self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0) -> list[Any]:
         self.ensure_generators()

@@ -1,0 +1,221 @@
+"""Control flow as calls of functions: If, While, and plain calls. Only the branch that is taken runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from headrace.core.tensor_shape import TensorShape
+from headrace.graph.func_graph import function_named
+from headrace.graph.op_def import Effect, define
+from headrace.lowering.not_compilable import NotCompilable
+
+# A loop that goes on longer than this in the interpreter is worth compiling.
+_INTERPRETED_ITERATIONS = 50
+
+
+def _declared_shapes(op, *inputs):
+    """The attr `output_shapes`, or nothing known."""
+    declared = op.attr("output_shapes")
+    if not declared:
+        return [None] * len(op.outputs)
+    return [s._dims if isinstance(s, TensorShape) else s for s in declared]
+
+
+def _truth(cond) -> bool:
+    """Whether a condition holds: a true or non-zero scalar, a string or tensor that is not empty."""
+    value = np.asarray(cond)
+    if value.ndim:
+        return value.size > 0
+    item = value[()]
+    return len(item) > 0 if isinstance(item, (bytes, str)) else bool(item)
+
+
+def _same_types(values: list[Any]) -> list[Any]:
+    """Values as arrays without JAX's weak types, as branches and iterations must agree; handles (None) stay."""
+    return [None if v is None else jnp.asarray(v, dtype=v.dtype) for v in values]
+
+
+# ---- If, StatelessIf
+
+_IF = (
+    "cond: Tcond, input: Tin -> output: Tout",
+    "Tcond: type, Tin: list(type) >= 0, Tout: list(type) >= 0, then_branch: func, else_branch: func, "
+    "output_shapes: list(shape) = []",
+)
+if_op = define("If", *_IF, effects=Effect.STATEFUL)
+stateless_if = define("StatelessIf", *_IF)
+
+if_op.shape(_declared_shapes)
+stateless_if.shape(_declared_shapes)
+
+
+@stateless_if.lower
+@if_op.lower
+def _if_lower(op, functions, cond, inputs):
+    if isinstance(cond, np.ndarray):
+        return tuple(functions.call("then_branch" if _truth(cond) else "else_branch", inputs))
+    if cond.ndim:
+        return tuple(functions.call("then_branch" if cond.size else "else_branch", inputs))
+    return _branch(op, functions, jnp.where(cond != 0, 0, 1), ["then_branch", "else_branch"], [0, 0], inputs)
+
+
+def _branch(op, functions, index, attrs, numbers, inputs):
+    """One of several branches, as XLA's conditional; variables that any of them writes come out of all of them."""
+    values = _same_types(functions.values())
+    tables: list[list[Any]] = []
+    branches = []
+    for attr, number in zip(attrs, numbers, strict=True):
+        body, table = functions.pure(attr, number)
+        tables.append(table)
+
+        def run(body=body, place=len(tables) - 1):
+            outputs, written, code = body(values, inputs)
+            before = sum(len(t) for t in tables[:place])
+            return _same_types(outputs), written, jnp.where(code > 0, code + before, 0).astype(jnp.int32)
+
+        branches.append(run)
+    try:
+        outputs, written, code = lax.switch(index, branches)
+    except TypeError as error:
+        raise NotCompilable(op, f"its branches give different types or shapes ({error})") from error
+    functions.write(written)
+    functions.check(code, tables)
+    return tuple(outputs)
+
+
+@stateless_if.host
+@if_op.host
+def _if_host(op, functions, cond, inputs):
+    return tuple(functions.call("then_branch" if _truth(cond) else "else_branch", inputs))
+
+
+# ---- While, StatelessWhile
+
+_WHILE = (
+    "input: T -> output: T",
+    "T: list(type) >= 0, cond: func, body: func, output_shapes: list(shape) = [], parallel_iterations: int = 10",
+)
+while_op = define("While", *_WHILE, effects=Effect.STATEFUL)
+stateless_while = define("StatelessWhile", *_WHILE)
+
+while_op.shape(_declared_shapes)
+stateless_while.shape(_declared_shapes)
+
+
+def _invariant(op) -> list[bool]:
+    """For each loop variable whether the body passes it on unchanged."""
+    body = function_named(op, op.attr("body").name).graph
+    return [out is into for into, out in zip(body.inputs, body.outputs, strict=True)]
+
+
+@stateless_while.lower
+@while_op.lower
+def _while_lower(op, functions, inputs):
+    fixed = _invariant(op)
+    values = _same_types(functions.values())
+    start = _same_types([v for v, f in zip(inputs, fixed, strict=True) if not f])
+    condition, _ = functions.pure("cond")
+    body, table = functions.pure("body")
+    places = [functions.keys.index(k) for k in functions.written]
+
+    def merged(changing):
+        rest = iter(changing)
+        return [v if f else next(rest) for v, f in zip(inputs, fixed, strict=True)]
+
+    def state_of(written):
+        known = list(values)
+        for place, value in zip(places, written, strict=True):
+            known[place] = value
+        return known
+
+    def goes_on(carry):
+        changing, written, code = carry
+        (answer,), _, _ = condition(state_of(written), merged(changing))
+        answer = jnp.asarray(answer)
+        return (answer.reshape(()) != 0) & (code == 0)
+
+    def step(carry):
+        changing, written, code = carry
+        outputs, written, code = body(state_of(written), merged(changing))
+        return _same_types([v for v, f in zip(outputs, fixed, strict=True) if not f]), written, code
+
+    try:
+        changing, written, code = lax.while_loop(
+            goes_on, step, (start, [values[p] for p in places], jnp.int32(0))
+        )
+    except TypeError as error:
+        raise NotCompilable(op, f"a loop variable changes its type or shape ({error})") from error
+    functions.write(written)
+    functions.check(code, [table])
+    return tuple(merged(changing))
+
+
+@stateless_while.host
+@while_op.host
+def _while_host(op, functions, inputs):
+    variables = list(inputs)
+    for _ in range(_INTERPRETED_ITERATIONS):
+        if not _truth(functions.call("cond", variables)[0]):
+            return tuple(variables)
+        variables = functions.call("body", variables)
+    if functions.can_compile:
+        try:
+            return tuple(functions.compiled(_while_lower, variables, _invariant(op)))
+        except NotCompilable:
+            pass
+    while _truth(functions.call("cond", variables)[0]):
+        variables = functions.call("body", variables)
+    return tuple(variables)
+
+
+# ---- PartitionedCall, StatefulPartitionedCall
+
+_CALL = (
+    "args: Tin -> output: Tout",
+    "Tin: list(type) >= 0, Tout: list(type) >= 0, f: func, config: string = '', config_proto: string = '', "
+    "executor_type: string = ''",
+)
+partitioned_call = define("PartitionedCall", *_CALL)
+stateful_partitioned_call = define("StatefulPartitionedCall", *_CALL, effects=Effect.STATEFUL)
+
+
+@stateful_partitioned_call.shape
+@partitioned_call.shape
+def _call_shape(op, inputs):
+    function = op.graph._functions.get(op.attr("f").name)
+    if function is None:
+        return [None] * len(op.outputs)
+    return [t._dims for t in function.graph.outputs]
+
+
+@stateful_partitioned_call.host
+@stateful_partitioned_call.lower
+@partitioned_call.host
+@partitioned_call.lower
+def _call_lower(op, functions, inputs):
+    return tuple(functions.call("f", inputs))
+
+
+# ---- FakeParam: stands for what only the other branch computes
+
+fake_param = define("FakeParam", "-> output: dtype", "dtype: type, shape: shape")
+
+
+@fake_param.shape
+def _fake_param_shape(op):
+    return op.attr("shape")._dims
+
+
+@fake_param.lower
+@fake_param.host
+def _fake_param_value(op):
+    dims = op.attr("shape")._dims
+    shape = () if dims is None else tuple(d or 0 for d in dims)
+    return np.zeros(shape, op.attr("dtype").np_dtype)
+
+
+fake_param.not_differentiable()
