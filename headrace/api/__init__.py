@@ -5,6 +5,9 @@ Importing this room files the public names (see `api/export.py`); `headrace/__in
 
 import headrace.ops
 from headrace.api import (
+    control_flow_basic as control_flow_basic,
+)
+from headrace.api import (
     custom_gradient as custom_gradient,
 )
 from headrace.api import (
@@ -26,6 +29,9 @@ from headrace.api import (
     logging as logging,
 )
 from headrace.api import (
+    partitioned_variables as partitioned_variables,
+)
+from headrace.api import (
     candidate_sampling_ops as candidate_sampling_ops,
 )
 from headrace.api import (
@@ -36,6 +42,15 @@ from headrace.api import (
 )
 from headrace.api import (
     source as source,
+)
+from headrace.api import (
+    state_ops as state_ops,
+)
+from headrace.api import (
+    variable_scope as variable_scope,
+)
+from headrace.api import (
+    variables as variables,
 )
 from headrace.api import (
     version as version,

@@ -64,6 +64,21 @@ def graph_as_default(graph: Graph) -> Iterator[Graph]:
         graphs.pop()
 
 
+@contextlib.contextmanager
+def init_scope() -> Iterator[None]:
+    """Leaves control flow, control dependencies and bodies of functions: what is made here runs once, by itself."""
+    inner = outer = get_default_graph()
+    while outer.building_function and getattr(outer, "outer_graph", None) is not None:
+        outer = outer.outer_graph
+    with contextlib.ExitStack() as blocks:
+        if outer is not inner:
+            scope = inner.get_name_scope()
+            blocks.enter_context(outer.as_default())
+            blocks.enter_context(outer.name_scope(f"{scope}/" if scope else None))
+        blocks.enter_context(outer.control_dependencies(None))
+        yield
+
+
 def get_default_session() -> Any:
     """The innermost default session of this thread, or None."""
     return _stacks.sessions[-1] if _stacks.sessions else None

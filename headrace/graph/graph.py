@@ -15,6 +15,13 @@ from headrace.graph.op_def import OpDef, lookup
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 
+TENSORFLOW_VERSION = "1.15.5"
+"""The TensorFlow whose graphs these are."""
+VERSION = 134
+"""The version of GraphDef that is written, and the newest that is read."""
+VERSION_MIN_PRODUCER = 0
+"""The oldest version of GraphDef that is read."""
+
 _VALID_OP_NAME = re.compile(r"^[A-Za-z0-9.][A-Za-z0-9_.\-/]*$")
 _VALID_SCOPE_NAME = re.compile(r"^[A-Za-z0-9_.\-/]*$")
 
@@ -69,9 +76,10 @@ class Graph:
         self._mutations = 0  # changes of existing nodes, which make sessions plan again
         self._version_of_shapes = 0
         self._functions: dict[str, Any] = {}
-        self._producer = 134
+        self._producer = VERSION
         self._min_consumer = 0
         self._scoped_c_graph = None
+        self._variable_creators: list[Any] = []  # the blocks of `tf.variable_creator_scope`, the innermost last
 
     # ---- adding operations
 
@@ -95,6 +103,8 @@ class Graph:
                     attrs.setdefault(key, value(op) if callable(value) else value)
             if scopes.gradient_overrides and definition.name in scopes.gradient_overrides:
                 attrs["_gradient_op_type"] = scopes.gradient_overrides[definition.name]
+            if scopes.container and definition.is_stateful and attrs.get("container") == "":
+                attrs["container"] = scopes.container
             op._gradient_function = scopes.gradient_functions.get(definition.name)
             op._original_op = scopes.original_op
             op._control_flow_context = scopes.control_flow_context
@@ -107,6 +117,28 @@ class Graph:
         if scopes.control:
             for controller in scopes.control:
                 controller.seen.add(op)
+        return op
+
+    def add_imported(
+        self,
+        definition: OpDef,
+        inputs: list[Tensor],
+        attrs: dict[str, Any],
+        output_types: Sequence[DType],
+        name: str,
+        control_inputs: list[Operation],
+    ) -> Operation:
+        """Adds a node as a GraphDef has it: of the scopes only control dependencies apply; devices are the importer's."""
+        if self._finalized:
+            raise RuntimeError("Graph is finalized and cannot be modified.")
+        scopes = self._scopes
+        control = list(dict.fromkeys([*control_inputs, *self._control_inputs_for(inputs)]))
+        op = Operation(self, definition, name, inputs, attrs, output_types, control, "")
+        op._control_flow_context = scopes.control_flow_context
+        self._infer_shapes(op)
+        self._insert(op)
+        for controller in scopes.control:
+            controller.seen.add(op)
         return op
 
     def _insert(self, op: Operation) -> None:

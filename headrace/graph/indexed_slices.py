@@ -62,6 +62,11 @@ class IndexedSlices:
         return self._values.op
 
     @property
+    def _values_for_control(self) -> Any:
+        # As a control input, slices stand for the operation of their values.
+        return self._values.op
+
+    @property
     def dtype(self) -> Any:
         """The type of the elements."""
         return self._values.dtype

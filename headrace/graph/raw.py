@@ -7,6 +7,7 @@ the operation (no outputs), a tensor, a list (one variadic output), or a named t
 from __future__ import annotations
 
 import collections
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,7 +116,15 @@ def build(definition: OpDef, given: dict[str, Any], name: str | None) -> Operati
     if capture:
         tensors = [graph.capture(t) if t.graph is not graph else t for t in tensors]  # type: ignore[attr-defined]
     _fill_attrs(definition, signature, given, attrs)
-    return graph.add_operation(definition, tensors, attrs, output_types(signature, attrs), scope)
+    types = output_types(signature, attrs)
+    references = [t._op for a, t in zip(inputs, tensors, strict=False) if a.is_ref]
+    if not references:
+        return graph.add_operation(definition, tensors, attrs, types, scope)
+    with contextlib.ExitStack() as blocks:
+        # What takes a reference runs where the variable is.
+        for op in dict.fromkeys(references):
+            blocks.enter_context(graph.colocate_with(op))
+        return graph.add_operation(definition, tensors, attrs, types, scope)
 
 
 def _origin(signature: Signature, attr: str, upto: ArgSpec) -> str:
@@ -300,13 +309,13 @@ def _fill_attrs(
                 raise TypeError(f"Should not specify value for inferred attr '{name}' of {definition.name} op.")
             value = given[name]
             if value is None and spec.has_default:
-                attrs[name] = _default(spec)
+                attrs[name] = default_of(spec)
             else:
                 attrs[name] = attr_value.check(spec, value, definition.name)
         elif name not in attrs:
             if not spec.has_default:
                 raise TypeError(f"No argument for attr {name} of {definition.name} op")
-            attrs[name] = _default(spec)
+            attrs[name] = default_of(spec)
     if used < len(given):
         unknown = sorted(set(given) - set(signature.parameters))
         raise TypeError(
@@ -315,7 +324,7 @@ def _fill_attrs(
         )
 
 
-def _default(spec: Any) -> Any:
+def default_of(spec: Any) -> Any:
     value = spec.default
     if spec.kind == "shape":
         return attr_value.as_shape(value)
@@ -393,7 +402,7 @@ def build_from_parts(
         if attr not in attrs:
             if not spec.has_default:
                 raise ValueError(f"NodeDef missing attr '{attr}' from {definition!r}")
-            attrs[attr] = _default(spec)
+            attrs[attr] = default_of(spec)
         elif not attr.startswith("_"):
             attrs[attr] = attr_value.check(spec, attrs[attr], definition.name) if attrs[attr] is not None else None
     name = definition.name if name is None else name
