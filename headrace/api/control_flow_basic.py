@@ -76,8 +76,8 @@ def with_dependencies(dependencies: Sequence[Any], output: Any, name: str | None
 def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Any = None) -> list[Any]:
     """`tensors` with the same values, each available once all of them and `control_inputs` are done.
 
-    tensors: tensors, IndexedSlices, operations, None. Raises ValueError: nothing but None. TypeError: a control input that
-    is neither tensor nor operation.
+    tensors: tensors, IndexedSlices, operations, None. Raises ValueError: nothing but None. TypeError: a control input
+    that is neither tensor nor operation.
     """
     with name_scope(name, "tuple", tensors):
         tensors = [

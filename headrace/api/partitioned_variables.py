@@ -81,7 +81,8 @@ class PartitionedVariable:
         axes = self._partition_axes()
         if len(axes) > 1:
             raise NotImplementedError(
-                f"Cannot concatenate along more than one dimension: {axes}.  Multi-axis partition concat is not supported"
+                f"Cannot concatenate along more than one dimension: {axes}.  Multi-axis partition "
+                "concat is not supported"
             )
         with name_scope(f"{self._name}/ConcatPartitions/"):
             whole = raw.ConcatV2(list(self._variable_list), axes[0], name="concat")
@@ -124,7 +125,8 @@ class PartitionedVariable:
         axes = self._partition_axes()
         if len(axes) > 1:
             raise NotImplementedError(
-                f"Cannot do assign action along more than one dimension: {axes}.  Multi-axis partition assign action is "
+                f"Cannot do assign action along more than one dimension: {axes}.  Multi-axis partition "
+                "assign action is "
                 "not supported "
             )
         if isinstance(value, list):
@@ -206,14 +208,16 @@ def variable_axis_size_partitioner(
     bytes_per_string_element: int = 16,
     max_shards: int | None = None,
 ) -> Partitioner:
-    """A partitioner that cuts along `axis` so that no part has more than max_shard_bytes (nor parts more than max_shards).
+    """A partitioner that cuts along `axis` so that no part has more than max_shard_bytes (nor parts more than
+    max_shards).
 
     Raises ValueError: a count that is not positive.
     """
     if max_shard_bytes < 1 or bytes_per_string_element < 1:
         raise ValueError(
             "Both max_shard_bytes and bytes_per_string_element must be positive. "
-            f"Currently, max_shard_bytes is {max_shard_bytes} and bytes_per_string_element is {bytes_per_string_element}"
+            f"Currently, max_shard_bytes is {max_shard_bytes} and bytes_per_string_element is "
+            f"{bytes_per_string_element}"
         )
     if max_shards is not None and max_shards < 1:
         raise ValueError("max_shards must be positive.")

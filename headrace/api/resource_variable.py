@@ -428,12 +428,14 @@ for _name, _sign, _advice in (
     (
         "iadd",
         "+=",
-        "variable.assign_add(value) to modify the variable value and variable = variable + value to get a new Tensor object",
+        "variable.assign_add(value) to modify the variable value and variable = variable + value to get "
+        "a new Tensor object",
     ),
     (
         "isub",
         "-=",
-        "variable.assign_sub(value) to modify the variable value and variable = variable - value to get a new Tensor object",
+        "variable.assign_sub(value) to modify the variable value and variable = variable - value to get "
+        "a new Tensor object",
     ),
     (
         "imul",

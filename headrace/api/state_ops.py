@@ -180,7 +180,8 @@ def batch_scatter_update(
 ) -> Any:
     """Writes rows batch by batch: `ref[b..., indices[b..., i]] = updates[b..., i]`.
 
-    indices: [batch..., n], its batch dimensions those of the variable. updates: indices.shape + ref.shape[indices.rank:].
+    indices: [batch..., n], its batch dimensions those of the variable. updates: indices.shape +
+    ref.shape[indices.rank:].
     """
     from headrace.api import array_ops, math_ops
     from headrace.api.framework import name_scope

@@ -198,12 +198,12 @@ class SaveSliceInfo:
 class Variable(metaclass=VariableMetaclass):
     """A value that lives in a session, starts as `initial_value` once its initializer ran, and changes by assignment.
 
-    initial_value: what converts to a tensor, or a function without arguments that returns it. trainable: whether optimizers
-    see it. collections: those it is filed under, GLOBAL_VARIABLES where None. validate_shape: False allows an initial value
-    whose shape is not known, and other shapes later. dtype: that of the initial value where None. constraint: applied by
-    optimizers after an update. use_resource: the flavour; None takes that of the variable scope or of the process.
-    variable_def: a VariableDef of which to make the object again for nodes that exist. shape: declared shape, that of the
-    initial value where None.
+    initial_value: what converts to a tensor, or a function without arguments that returns it. trainable: whether
+    optimizers see it. collections: those it is filed under, GLOBAL_VARIABLES where None. validate_shape: False allows
+    an initial value whose shape is not known, and other shapes later. dtype: that of the initial value where None.
+    constraint: applied by optimizers after an update. use_resource: the flavour; None takes that of the variable
+    scope or of the process. variable_def: a VariableDef of which to make the object again for nodes that exist.
+    shape: declared shape, that of the initial value where None.
     Raises ValueError: no initial value, or its shape is not known though validate_shape is set.
     """
 
@@ -420,13 +420,19 @@ class Variable(metaclass=VariableMetaclass):
     def scatter_max(
         self, sparse_delta: Any, use_locking: bool = False, name: str | None = None
     ) -> Any:
-        """Takes the larger of each row and that of the IndexedSlices `sparse_delta`. Raises TypeError: not IndexedSlices."""
+        """Takes the larger of each row and that of the IndexedSlices `sparse_delta`.
+
+        Raises TypeError: not IndexedSlices.
+        """
         return self._scatter("scatter_max", sparse_delta, use_locking, name)
 
     def scatter_min(
         self, sparse_delta: Any, use_locking: bool = False, name: str | None = None
     ) -> Any:
-        """Takes the smaller of each row and that of the IndexedSlices `sparse_delta`. Raises TypeError: not IndexedSlices."""
+        """Takes the smaller of each row and that of the IndexedSlices `sparse_delta`.
+
+        Raises TypeError: not IndexedSlices.
+        """
         return self._scatter("scatter_min", sparse_delta, use_locking, name)
 
     def scatter_mul(
@@ -478,7 +484,10 @@ class Variable(metaclass=VariableMetaclass):
         return state_ops.count_up_to(self, limit)
 
     def load(self, value: Any, session: Any = None) -> None:
-        """Writes an array into the variable in `session`, without adding to the graph. Raises ValueError: no session."""
+        """Writes an array into the variable in `session`, without adding to the graph.
+
+        Raises ValueError: no session.
+        """
         session = session or default.get_default_session()
         if session is None:
             raise ValueError(

@@ -246,7 +246,8 @@ class VariableScope:
         """As `get_variable`, cut by `partitioner`; the scope's own name where `name` is None."""
         if self._custom_getter is not None:
             raise ValueError(
-                "Private access to _get_partitioned_variable is not allowed when a custom getter is set.  Current custom "
+                "Private access to _get_partitioned_variable is not allowed when a custom getter is "
+                "set.  Current custom "
                 f"getter: {self._custom_getter}.  It is likely that you're using create_partitioned_variables.  If so, "
                 "consider instead using get_variable with a non-empty partitioner parameter instead."
             )
@@ -341,11 +342,11 @@ def get_variable(
 ) -> Any:
     """The variable `name` of the scope in force: made, or found where the scope says that variables are shared.
 
-    shape, dtype: float32 where None. initializer: a function of (shape, dtype), or a value, which gives the shape; where None
-    the scope's, else Glorot's uniform distribution, or zeros for types that are not floating. regularizer: a function of the
-    variable; what it returns goes into REGULARIZATION_LOSSES. partitioner: cuts the variable; the result is then a
-    PartitionedVariable. custom_getter: called as custom_getter(getter, name, **arguments) in place of the making.
-    The others: as for `tf.Variable`.
+    shape, dtype: float32 where None. initializer: a function of (shape, dtype), or a value, which gives the shape;
+    where None the scope's, else Glorot's uniform distribution, or zeros for types that are not floating. regularizer:
+    a function of the variable; what it returns goes into REGULARIZATION_LOSSES. partitioner: cuts the variable; the
+    result is then a PartitionedVariable. custom_getter: called as custom_getter(getter, name, **arguments) in
+    place of the making. The others: as for `tf.Variable`.
     Raises ValueError: the variable exists but must not, or the other way round; another shape or type.
     """
     return get_variable_scope().get_variable(
@@ -511,11 +512,12 @@ def _unique_scope_name(prefix: str) -> str:
 
 @export("variable_scope")
 class variable_scope:
-    """A block that prefixes names of variables (`name_or_scope`) and of operations, and holds defaults for get_variable.
+    """A block that prefixes names of variables (`name_or_scope`) and of operations, and holds defaults for
+    get_variable.
 
     name_or_scope: a name, or a VariableScope to enter again. default_name: where that is None, made unique.
-    values: tensors whose graph is meant. reuse: True shares variables, AUTO_REUSE shares those that exist; None inherits.
-    auxiliary_name_scope: False opens no name scope. The others: defaults for `tf.get_variable`.
+    values: tensors whose graph is meant. reuse: True shares variables, AUTO_REUSE shares those that exist; None
+    inherits. auxiliary_name_scope: False opens no name scope. The others: defaults for `tf.get_variable`.
     Raises TypeError: no name, or of another type. ValueError: reuse is neither of these, or True without a name.
     """
 

@@ -368,7 +368,8 @@ class VariableStore:
             return self._existing_parts(name, wanted, dtype, parts, reuse)
         if reuse is True:
             raise ValueError(
-                f"PartitionedVariable {name} does not exist, or was not created with tf.get_variable(). Did you mean to "
+                f"PartitionedVariable {name} does not exist, or was not created with tf.get_variable(). "
+                "Did you mean to "
                 "set reuse=False or reuse=tf.AUTO_REUSE in VarScope?"
             )
         axis, count = _cut(parts)  # type: ignore[arg-type]

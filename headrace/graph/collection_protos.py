@@ -18,7 +18,8 @@ def register_proto_function(
 ) -> None:
     """Says how members of a collection are written to a MetaGraphDef and read back.
 
-    to_proto(member, export_scope=None) -> a proto, or None to leave it out; from_proto(proto, import_scope=None) -> member.
+    to_proto(member, export_scope=None) -> a proto, or None to leave it out; from_proto(proto, import_scope=None) ->
+    member.
     Raises TypeError: not callable.
     """
     if to_proto is not None and not callable(to_proto):
