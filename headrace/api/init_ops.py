@@ -13,6 +13,7 @@ from headrace.api.export import export
 from headrace.api.source import constant
 from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
+from headrace.graph import raw
 from headrace.graph.tensor import Tensor
 
 # The standard deviation of a normal distribution that is cut off at two standard deviations.
@@ -257,6 +258,7 @@ class VarianceScaling(Initializer):
 class GlorotUniform(VarianceScaling):
     """Uniform in +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio, 2010)."""
 
+    # TF differs: it takes a dtype and leaves it at float32.
     def __init__(self, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
         super().__init__(1.0, "fan_avg", "uniform", seed, dtype)
 
@@ -315,7 +317,7 @@ class Identity(Initializer):
             )
         matrix = linalg_ops.eye(*sizes, dtype=self._dtype_or_own(dtype))
         if partition_info is not None:
-            matrix = array_ops.slice(matrix, partition_info.var_offset, shape)
+            matrix = raw.Slice(matrix, partition_info.var_offset, shape)
         return self.gain * matrix
 
     def get_config(self) -> dict[str, Any]:

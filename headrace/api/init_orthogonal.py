@@ -7,9 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.api import array_ops, linalg_ops, math_ops, random_ops
+import numpy as np
+
+from headrace.api import array_ops, linalg_ops, random_ops
 from headrace.api.export import export
 from headrace.api.init_ops import Initializer
+from headrace.api.source import constant
 from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import raw
@@ -80,9 +83,9 @@ class ConvolutionDeltaOrthogonal(_OrthogonalInitializer):
         inputs, outputs = sizes[-2:]
         drawn = random_ops.random_normal([outputs, outputs], dtype=dtype, seed=self.seed)
         q = _uniform_orthogonal(drawn)[:inputs, :]
-        q = q * math_ops.cast(self.gain, dtype)
+        q = q * constant(self.gain, dtype)
         centre = [(size - 1) // 2 for size in sizes[:-2]]
-        return array_ops.scatter_nd([centre], array_ops.expand_dims(q, 0), sizes)
+        return raw.ScatterNd(np.array([centre], np.int32), array_ops.expand_dims(q, 0), sizes)
 
 
 class _ConvolutionOrthogonal(_OrthogonalInitializer):
@@ -96,7 +99,7 @@ class _ConvolutionOrthogonal(_OrthogonalInitializer):
         if len(set(sizes[: self._rank])) > 1:
             raise ValueError(f"Kernel sizes must be equal, got shape {tuple(sizes)}")
         kernel = self._kernel(sizes[0], *sizes[-2:])
-        return kernel * math_ops.cast(self.gain, self._dtype_or_own(dtype))
+        return kernel * constant(self.gain, self._dtype_or_own(dtype))
 
     def _kernel(self, window: int, inputs: int, outputs: int) -> Tensor:
         orthogonal = self._orthogonal_matrix(outputs)[0:inputs, :]
@@ -108,7 +111,7 @@ class _ConvolutionOrthogonal(_OrthogonalInitializer):
         for _ in range(window - 2):
             kernel = _convolve(kernel, self._block(outputs), self._rank, self.dtype)
         places = itertools.product(range(window), repeat=self._rank)
-        kernel = {place: math_ops.matmul(orthogonal, kernel[place]) for place in places}
+        kernel = {place: raw.MatMul(orthogonal, kernel[place]) for place in places}
         return self._stack(kernel, window, ())
 
     def _block(self, size: int) -> Kernel:
@@ -123,7 +126,7 @@ class _ConvolutionOrthogonal(_OrthogonalInitializer):
             ]
             product = factors[0]
             for factor in factors[1:]:
-                product = math_ops.matmul(product, factor)
+                product = raw.MatMul(product, factor)
             block[place] = product
         return block
 
@@ -135,10 +138,10 @@ class _ConvolutionOrthogonal(_OrthogonalInitializer):
     def _projection(self, size: int) -> Tensor:
         """A symmetric projection: onto a random half of the columns of an orthogonal matrix."""
         q = self._orthogonal_matrix(size)
-        mask = math_ops.cast(random_ops.random_normal([size], seed=self.seed) > 0, self.dtype)
+        mask = raw.Cast(random_ops.random_normal([size], seed=self.seed) > 0, DstT=self.dtype)
         self._next_seed()
-        kept = math_ops.multiply(q, mask)
-        return math_ops.matmul(kept, array_ops.matrix_transpose(kept))
+        kept = raw.Mul(q, mask)
+        return raw.MatMul(kept, array_ops.matrix_transpose(kept))
 
     def _next_seed(self) -> None:
         if self.seed:
@@ -147,7 +150,7 @@ class _ConvolutionOrthogonal(_OrthogonalInitializer):
     def _stack(self, kernel: Kernel, window: int, place: tuple[int, ...]) -> Tensor:
         if len(place) == self._rank:
             return kernel[place]
-        return array_ops.stack([self._stack(kernel, window, (*place, i)) for i in range(window)])
+        return raw.Pack([self._stack(kernel, window, (*place, i)) for i in range(window)])
 
 
 @export("contrib.framework.convolutional_orthogonal_1d")
@@ -207,6 +210,6 @@ def _convolve(first: Kernel, second: Kernel, rank: int, dtype: dtypes.DType) -> 
         for inner, matrix in first.items():
             other = second.get(tuple(p - i for p, i in zip(place, inner, strict=True)))
             if other is not None:
-                total = total + math_ops.matmul(matrix, other)
+                total = total + raw.MatMul(matrix, other)
         result[place] = total
     return result

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api.control_flow_basic import with_dependencies
+from headrace.api.diagnostic import Assert
 from headrace.api.export import export
 from headrace.api.framework import name_scope
 from headrace.api.random_seed import get_seed
+from headrace.api.source import constant
 from headrace.core import dtypes
 from headrace.core.tensor_shape import Dimension
 from headrace.graph import raw
@@ -93,6 +96,31 @@ def random_shuffle(value: Any, seed: int | None = None, name: str | None = None)
     return _seeded(raw.RandomShuffle, seed, value, name=name)
 
 
+@export("image.random_crop", "random_crop")
+def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+    """A part of `value`, of the shape `size`, from a random place.
+
+    The run fails with InvalidArgumentError where `value` is smaller than `size` along an axis.
+    """
+    from headrace.api import array_ops
+
+    with name_scope(name, "random_crop", [value, size]) as scope:
+        value = convert_to_tensor(value, name="value")
+        size = convert_to_tensor(size, dtypes.int32, "size")
+        shape = array_ops.shape(value)
+        is_large_enough = raw.All(
+            raw.GreaterEqual(shape, size, name="GreaterEqual"),
+            constant([0]),
+        )
+        check = Assert(is_large_enough, ["Need value.shape >= size, got ", shape, size], 1000)
+        shape = with_dependencies([check], shape)
+        places = raw.AddV2(raw.Sub(shape, size, name="sub"), 1, name="add")
+        drawn = random_uniform(
+            array_ops.shape(shape), dtype=dtypes.int32, maxval=dtypes.int32.max, seed=seed
+        )
+        return raw.Slice(value, raw.FloorMod(drawn, places, name="mod"), size, name=scope)
+
+
 @export("random.multinomial", "multinomial")
 def multinomial(
     logits: Any,
@@ -142,11 +170,13 @@ def random_gamma(
     underflows it is the smallest normal number, never 0. Returns `shape` numbers for each pair:
     shape + (alpha + beta).shape.
     """
+    from headrace.api import array_ops
+
     with name_scope(name, "random_gamma", [shape, alpha, beta]):
         shape = convert_to_tensor(shape, dtypes.int32, "shape")
         alpha = convert_to_tensor(alpha, dtype, "alpha")
         beta = convert_to_tensor(1 if beta is None else beta, dtype, "beta")
-        alpha = raw.AddV2(alpha, _zeros_like(beta), name="add")
+        alpha = raw.AddV2(alpha, array_ops.zeros_like(beta), name="add")
         drawn = _seeded(raw.RandomGamma, seed, shape, alpha)
         smallest = np.finfo(alpha.dtype.as_numpy_dtype).tiny
         return raw.Maximum(smallest, raw.RealDiv(drawn, beta, name="truediv"))
@@ -285,11 +315,3 @@ def _scaled(drawn: Tensor, minval: Tensor, maxval: Tensor, scope: str) -> Tensor
 def _categorical(logits: Any, num_samples: Any, dtype: Any, seed: int | None) -> Tensor:
     logits = convert_to_tensor(logits, name="logits")
     return _seeded(raw.Multinomial, seed, logits, num_samples, output_dtype=dtype or dtypes.int64)
-
-
-def _zeros_like(x: Tensor) -> Tensor:
-    """Zeros of the shape of `x`: a constant where the shape is known."""
-    if x.shape.is_fully_defined():
-        zeros = np.zeros(x.shape.as_list(), x.dtype.as_numpy_dtype)
-        return convert_to_tensor(zeros, name="zeros_like")
-    return raw.ZerosLike(x, name="zeros_like")
