@@ -89,6 +89,9 @@ def Assert(condition: Any, data: Any, summarize: int | None = None, name: str | 
     each tensor are shown (3 where None).
     """
     with name_scope(name, "Assert", [condition, data]):
+        # Python values become constants twice, as in TensorFlow: seeds that count the nodes of the graph then agree.
+        for value in data:
+            convert.convert_to_tensor(value)
         return raw.Assert(
             convert.convert_to_tensor(condition, dtypes.bool), data, summarize=3 if summarize is None else summarize
         )
