@@ -5,6 +5,12 @@ Importing this room files the public names (see `api/export.py`); `headrace/__in
 
 import headrace.ops
 from headrace.api import (
+    candidate_sampling_ops as candidate_sampling_ops,
+)
+from headrace.api import (
+    control_flow as control_flow,
+)
+from headrace.api import (
     control_flow_basic as control_flow_basic,
 )
 from headrace.api import (
@@ -26,13 +32,13 @@ from headrace.api import (
     gradients as gradients,
 )
 from headrace.api import (
+    graph_util as graph_util,
+)
+from headrace.api import (
     logging as logging,
 )
 from headrace.api import (
     partitioned_variables as partitioned_variables,
-)
-from headrace.api import (
-    candidate_sampling_ops as candidate_sampling_ops,
 )
 from headrace.api import (
     random_ops as random_ops,

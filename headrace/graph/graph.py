@@ -128,7 +128,7 @@ class Graph:
         name: str,
         control_inputs: list[Operation],
     ) -> Operation:
-        """Adds a node as a GraphDef has it: of the scopes only control dependencies apply; devices are the importer's."""
+        """Adds a node as a GraphDef has it: of the scopes, only control dependencies apply to it."""
         if self._finalized:
             raise RuntimeError("Graph is finalized and cannot be modified.")
         scopes = self._scopes

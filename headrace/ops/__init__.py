@@ -46,6 +46,9 @@ from headrace.ops import (
     gather as gather,
 )
 from headrace.ops import (
+    graph_test_ops as graph_test_ops,
+)
+from headrace.ops import (
     join as join,
 )
 from headrace.ops import (

@@ -54,7 +54,7 @@ def arrays_of(value: Any) -> Any:
 
 
 class Row:
-    """A case applied: the op in a graph of its own; inputs are placeholders, constants where their value decides shapes."""
+    """A case applied: the op in a graph of its own; inputs are placeholders, or constants where they decide shapes."""
 
     def __init__(self, case: Case, wide: bool = False) -> None:
         """wide: with float64 in place of smaller floats. Raises TypeError: the op has no such form."""
