@@ -11,10 +11,14 @@ from headrace.api.export import PUBLIC
 
 def build(root: types.ModuleType) -> None:
     """Sets every public name on `root` and its namespaces; a namespace that is a room is that package."""
-    for name, value in PUBLIC.items():
-        parent, _, last = name.rpartition(".")
-        module = _namespace(root, parent) if parent else root
-        setattr(module, last, value)
+    filed: set[str] = set()
+    while len(filed) < len(PUBLIC):  # importing a room files more names
+        for name, value in list(PUBLIC.items()):
+            if name not in filed:
+                parent, _, last = name.rpartition(".")
+                module = _namespace(root, parent) if parent else root
+                setattr(module, last, value)
+                filed.add(name)
 
 
 def _namespace(root: types.ModuleType, path: str) -> types.ModuleType:
