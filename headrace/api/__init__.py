@@ -5,7 +5,13 @@ Importing this room files the public names (see `api/export.py`); `headrace/__in
 
 import headrace.ops
 from headrace.api import (
+    array_ops as array_ops,
+)
+from headrace.api import (
     candidate_sampling_ops as candidate_sampling_ops,
+)
+from headrace.api import (
+    clip_ops as clip_ops,
 )
 from headrace.api import (
     control_flow as control_flow,
@@ -29,13 +35,46 @@ from headrace.api import (
     framework as framework,
 )
 from headrace.api import (
+    gather_ops as gather_ops,
+)
+from headrace.api import (
     gradients as gradients,
 )
 from headrace.api import (
     graph_util as graph_util,
 )
 from headrace.api import (
+    join_ops as join_ops,
+)
+from headrace.api import (
     logging as logging,
+)
+from headrace.api import (
+    math_ops as math_ops,
+)
+from headrace.api import (
+    matmul_ops as matmul_ops,
+)
+from headrace.api import (
+    nn_conv as nn_conv,
+)
+from headrace.api import (
+    nn_convolution as nn_convolution,
+)
+from headrace.api import (
+    nn_impl as nn_impl,
+)
+from headrace.api import (
+    nn_ops as nn_ops,
+)
+from headrace.api import (
+    nn_pool as nn_pool,
+)
+from headrace.api import (
+    norm_ops as norm_ops,
+)
+from headrace.api import (
+    operators as operators,
 )
 from headrace.api import (
     partitioned_variables as partitioned_variables,
@@ -45,6 +84,15 @@ from headrace.api import (
 )
 from headrace.api import (
     random_seed as random_seed,
+)
+from headrace.api import (
+    reduction as reduction,
+)
+from headrace.api import (
+    segment_ops as segment_ops,
+)
+from headrace.api import (
+    slicing as slicing,
 )
 from headrace.api import (
     source as source,

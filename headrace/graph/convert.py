@@ -48,10 +48,12 @@ def _functions_for(kind: type) -> list[Callable[..., Any]]:
 
 
 def add_constant(graph: Graph, array: np.ndarray, dtype: DType, name: str) -> Tensor:
-    """Adds a `Const` node under a unique name."""
+    """Adds a `Const` node under a unique name, or under that of a scope (`name` ends in "/")."""
     definition = lookup("Const")
     attrs = {"value": TensorValue(array, dtype), "dtype": dtype}
-    return graph.add_operation(definition, [], attrs, (dtype,), graph.unique_name(name))._outputs[0]
+    # A name that ends in "/" is a scope entered before: the node takes its name.
+    name = name[:-1] if name[-1] == "/" else graph.unique_name(name)
+    return graph.add_operation(definition, [], attrs, (dtype,), name)._outputs[0]
 
 
 def constant_from_value(

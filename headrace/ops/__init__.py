@@ -31,6 +31,9 @@ from headrace.ops import (
     convolution as convolution,
 )
 from headrace.ops import (
+    copies as copies,
+)
+from headrace.ops import (
     diagnostic as diagnostic,
 )
 from headrace.ops import (
@@ -70,6 +73,9 @@ from headrace.ops import (
     random_ops as random_ops,
 )
 from headrace.ops import (
+    ranking as ranking,
+)
+from headrace.ops import (
     reduction as reduction,
 )
 from headrace.ops import (
@@ -77,6 +83,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     resource_variable as resource_variable,
+)
+from headrace.ops import (
+    rows as rows,
 )
 from headrace.ops import (
     save_restore as save_restore,

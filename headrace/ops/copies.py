@@ -1,0 +1,57 @@
+"""Ops that hand out a tensor of their own: GuaranteeConst, DeepCopy, Empty."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.graph import shapes
+from headrace.graph.op_def import Effect, OpDef, define
+from headrace.graph.tensor import Dims
+
+
+def _define_copy(name: str, arguments: str) -> OpDef:
+    definition = define(name, arguments, "T: type", effects=Effect.STATEFUL)
+    definition.shape(shapes.unchanged)
+
+    @definition.host
+    @definition.lower
+    def _copy(op, x):
+        # Values are never changed in place, so that the same one serves.
+        return x
+
+    return definition
+
+
+guarantee_const = _define_copy("GuaranteeConst", "input: T -> output: T")
+
+
+@guarantee_const.gradient
+def _guarantee_const_gradient(op, dy):
+    return dy
+
+
+deep_copy = _define_copy("DeepCopy", "x: T -> y: T")
+deep_copy.not_differentiable()
+
+empty = define(
+    "Empty",
+    "shape: int32 -> output: dtype",
+    "dtype: type, init: bool = false",
+    static_inputs=("shape",),
+    effects=Effect.STATEFUL,
+)
+
+
+@empty.shape
+def _empty_shape(op, shape) -> Dims:
+    return shapes.sizes_of(op, 0)
+
+
+@empty.host
+@empty.lower
+def _empty_lower(op, shape: np.ndarray):
+    kind = op.output_dtype().np_dtype
+    return np.full(tuple(int(s) for s in shape), b"" if kind == object else 0, kind)
+
+
+empty.not_differentiable()
