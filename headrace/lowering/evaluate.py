@@ -36,6 +36,10 @@ def arguments_of(
     Before these come the Slot of the generator of a random operation, and the Functions of one that calls some (which
     `run` evaluates).
     """
+    if op in order.later_reads:
+        values = dict(values)
+        for tensor, (key, version) in order.later_reads[op].items():
+            values[tensor] = state.read(key, version)
     if op._definition.function_attrs:
         return _arguments_of_call(op, values, order, state, run or trace)
     flat: list[Any] = []

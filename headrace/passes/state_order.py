@@ -3,11 +3,15 @@
 The writes of a variable happen one after the other, in the order of the run. A read sees the last write among the
 operations that it comes after by edges, and the value from before the run where there is none: what no edge orders
 behaves as if the read came first. An operation that calls functions reads and writes what their bodies do.
+
+The `read` node of a reference variable stands for the variable itself, wherever the program uses it: what control edges
+order after a write sees through it what was written. TensorFlow's kernels share the variable's buffer with that node, and
+programs count on it (`with tf.control_dependencies([step]): average = ema.apply([v])`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.core import dtypes
@@ -65,6 +69,16 @@ class StateOrder:
     fetch_version: dict[Tensor, int] = field(default_factory=dict)
     generators: dict[str, Operation] = field(default_factory=dict)  # key -> the random operation, in bodies too
     calls: dict[Operation, list[str]] = field(default_factory=dict)  # keys that an operation's functions use
+    # operation -> {its input from a `read` node: (key, the later version that it sees)}
+    later_reads: dict[Operation, dict[Tensor, tuple[str, int]]] = field(default_factory=dict)
+
+    def reads(self) -> Iterator[tuple[Operation, str, int]]:
+        """Every (operation, key, version) that is used."""
+        for (op, key), version in self.read_version.items():
+            yield op, key, version
+        for op, tensors in self.later_reads.items():
+            for key, version in tensors.values():
+                yield op, key, version
 
     def key(self, tensor: Tensor) -> str | None:
         """The variable behind a handle."""
@@ -138,6 +152,8 @@ def order_state(
             result.read_version[op, key] = version
             if reads and version == INITIAL:
                 result.initial_reads.setdefault(key, op)
+    if result.writers:
+        _find_later_reads(ops, uses, masks, bit, fed, result)
     for tensor in fetches:
         if tensor in fed or not tensor._dtype.is_ref_dtype:
             continue
@@ -150,6 +166,41 @@ def order_state(
             if version == INITIAL:
                 result.initial_reads.setdefault(key, op)
     return result
+
+
+def _find_later_reads(
+    ops: Sequence[Operation],
+    uses: Sequence[tuple[Operation, list[tuple[str, bool, bool]]]],
+    masks: dict[Operation, int],
+    bit: dict[Operation, int],
+    fed: frozenset[Tensor],
+    order: StateOrder,
+) -> None:
+    """Finds the uses of `read` nodes that come, by a path with a control edge, after a write of the variable."""
+    snapshots: dict[Tensor, str] = {}
+    for op, found in uses:
+        key = found[0][0]
+        if len(op._inputs) == 1 and key in order.writers and op._name == f"{op._inputs[0]._op._name}/read":
+            snapshots.update((t, key) for t in op._outputs if not is_handle(t) and t not in fed)
+    if not snapshots:
+        return
+    controlled: dict[Operation, int] = {}
+    for op in ops:
+        mask = 0
+        for tensor in op._inputs:
+            if tensor not in fed:
+                mask |= controlled.get(tensor._op, 0)
+        for before in op._control_inputs:
+            mask |= masks.get(before, 0) | (1 << bit[before] if before in bit else 0)
+        if not mask:
+            continue
+        controlled[op] = mask
+        for tensor in op._inputs:
+            key = snapshots.get(tensor)
+            if key is not None:
+                version = _version_for(order.writers[key], mask, bit)
+                if version != order.read_version[tensor._op, key]:
+                    order.later_reads.setdefault(op, {})[tensor] = (key, version)
 
 
 def _uses_of(op: Operation, fed: frozenset[Tensor], order: StateOrder) -> list[tuple[str, bool, bool]]:
