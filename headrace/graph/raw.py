@@ -55,6 +55,10 @@ def _make(definition: OpDef) -> Callable[..., Any]:
 
 def _graph_of(values: Sequence[Any]) -> Graph:
     """The graph of the inputs. Raises ValueError: they are of several graphs."""
+    current = default.get_default_graph()
+    if current.building_function:
+        # A function's body takes tensors of the graphs around it as captured inputs.
+        return current
     first: Tensor | None = None
     for value in values:
         for tensor in value if value.__class__ in (list, tuple) else (value,):
@@ -67,11 +71,7 @@ def _graph_of(values: Sequence[Any]) -> Graph:
                 first = tensor
             elif tensor.graph is not first.graph:
                 raise ValueError(f"{tensor!r} must be from the same graph as {first!r}.")
-    current = default.get_default_graph()
-    if first is None or first.graph is current:
-        return current
-    # A function's body takes tensors of the graphs around it as captured inputs.
-    return current if current.building_function else first.graph
+    return current if first is None else first.graph
 
 
 def build(definition: OpDef, given: dict[str, Any], name: str | None) -> Operation:
