@@ -23,7 +23,9 @@ def _values(t: Any, name: str) -> Tensor:
 
 
 def _like(t: Any, values: Tensor) -> Any:
-    return IndexedSlices(values, t.indices, t.dense_shape) if isinstance(t, IndexedSlices) else values
+    return (
+        IndexedSlices(values, t.indices, t.dense_shape) if isinstance(t, IndexedSlices) else values
+    )
 
 
 @export("clip_by_value")
@@ -85,7 +87,9 @@ def global_norm(t_list: Any, name: str | None = None) -> Tensor:
 
 
 @export("clip_by_global_norm")
-def clip_by_global_norm(t_list: Any, clip_norm: Any, use_norm: Any = None, name: str | None = None) -> Any:
+def clip_by_global_norm(
+    t_list: Any, clip_norm: Any, use_norm: Any = None, name: str | None = None
+) -> Any:
     """The tensors of a list scaled down together so that their global norm is at most `clip_norm`, and that norm.
 
     t_list: tensors, IndexedSlices, and None, which stays. use_norm: the global norm, if it is known already.

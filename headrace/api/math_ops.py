@@ -425,7 +425,9 @@ def add_n(inputs: Any, name: str | None = None) -> Tensor:
 
 
 @export("accumulate_n", "math.accumulate_n")
-def accumulate_n(inputs: Any, shape: Any = None, tensor_dtype: Any = None, name: str | None = None) -> Tensor:
+def accumulate_n(
+    inputs: Any, shape: Any = None, tensor_dtype: Any = None, name: str | None = None
+) -> Tensor:
     """As `add_n`; `shape` and `tensor_dtype` say what the inputs must be.
 
     Raises ValueError: no list of tensors of one type, shapes that contradict. TypeError: not of tensor_dtype.
@@ -435,7 +437,9 @@ def accumulate_n(inputs: Any, shape: Any = None, tensor_dtype: Any = None, name:
     tensors = _tensors_to_add(inputs, False)
     kinds = {t.dtype.base_dtype for t in tensors}
     if len(kinds) > 1 or any(isinstance(t, IndexedSlices) for t in tensors):
-        raise ValueError("inputs must be a list of at least one Tensor with the same dtype and shape")
+        raise ValueError(
+            "inputs must be a list of at least one Tensor with the same dtype and shape"
+        )
     merged = as_shape(shape) if shape is not None else TensorShape(None)
     for tensor in tensors:
         merged = merged.merge_with(tensor.shape)

@@ -44,9 +44,18 @@ def matmul(
         raise ValueError("Only one of transpose_a and adjoint_a can be True.")
     if transpose_b and adjoint_b:
         raise ValueError("Only one of transpose_b and adjoint_b can be True.")
-    if a.__class__ is Tensor and b.__class__ is Tensor and not (adjoint_a or adjoint_b or a_is_sparse or b_is_sparse):
+    if (
+        a.__class__ is Tensor
+        and b.__class__ is Tensor
+        and not (adjoint_a or adjoint_b or a_is_sparse or b_is_sparse)
+    ):
         dims_a, dims_b = a._dims, b._dims
-        if dims_a is not None and dims_b is not None and len(dims_a) == len(dims_b) == 2 and a._dtype is b._dtype:
+        if (
+            dims_a is not None
+            and dims_b is not None
+            and len(dims_a) == len(dims_b) == 2
+            and a._dtype is b._dtype
+        ):
             return raw.MatMul(a, b, transpose_a=transpose_a, transpose_b=transpose_b, name=name)
     with name_scope(name, "MatMul", [a, b]) as scope:
         a, b = convert_to_tensor(a, name="a"), convert_to_tensor(b, name="b")
@@ -58,15 +67,22 @@ def matmul(
                 a, b, adj_x=adjoint_a or transpose_a, adj_y=adjoint_b or transpose_b, name=scope
             )
         a, b = conj(a) if adjoint_a else a, conj(b) if adjoint_b else b
-        transposes = {"transpose_a": transpose_a or adjoint_a, "transpose_b": transpose_b or adjoint_b}
+        transposes = {
+            "transpose_a": transpose_a or adjoint_a,
+            "transpose_b": transpose_b or adjoint_b,
+        }
         kinds = (a._dtype.base_dtype, b._dtype.base_dtype)
         sparse_kinds = (dtypes.bfloat16, dtypes.float32)
         mixed = kinds[0] is not kinds[1] and dtypes.bfloat16 in kinds
-        if mixed or ((a_is_sparse or b_is_sparse) and kinds[0] in sparse_kinds and kinds[1] in sparse_kinds):
+        if mixed or (
+            (a_is_sparse or b_is_sparse) and kinds[0] in sparse_kinds and kinds[1] in sparse_kinds
+        ):
             out = raw.SparseMatMul(
                 a, b, a_is_sparse=a_is_sparse, b_is_sparse=b_is_sparse, **transposes, name=scope
             )
-            return cast(out, dtypes.bfloat16) if kinds == (dtypes.bfloat16, dtypes.bfloat16) else out
+            return (
+                cast(out, dtypes.bfloat16) if kinds == (dtypes.bfloat16, dtypes.bfloat16) else out
+            )
         return raw.MatMul(a, b, **transposes, name=scope)
 
 
@@ -122,17 +138,25 @@ def _contracted_axes(a: Tensor, axes: Any) -> tuple[Any, Any]:
         if a._dims is not None:
             rank = len(a._dims)
             if axes > rank:
-                raise ValueError(f"'axes' must not be larger than the number of dimensions of tensor {a}.")
+                raise ValueError(
+                    f"'axes' must not be larger than the number of dimensions of tensor {a}."
+                )
             return list(range(rank - axes, rank)), list(range(axes))
         rank = raw.Rank(a)
-        return range_(rank - int(axes), rank, dtype=dtypes.int32), range_(int(axes), dtype=dtypes.int32)
+        return range_(rank - int(axes), rank, dtype=dtypes.int32), range_(
+            int(axes), dtype=dtypes.int32
+        )
     if isinstance(axes, (list, tuple)):
         if len(axes) != 2:
             raise ValueError("'axes' must be an integer or have length 2.")
         a_axes, b_axes = axes
         if isinstance(a_axes, numbers.Integral) and isinstance(b_axes, numbers.Integral):
             a_axes, b_axes = [a_axes], [b_axes]
-        if not isinstance(a_axes, Tensor) and not isinstance(b_axes, Tensor) and len(a_axes) != len(b_axes):
+        if (
+            not isinstance(a_axes, Tensor)
+            and not isinstance(b_axes, Tensor)
+            and len(a_axes) != len(b_axes)
+        ):
             raise ValueError(
                 f"Different number of contraction axes 'a' and 'b', {len(a_axes)} != {len(b_axes)}."
             )
@@ -141,7 +165,9 @@ def _contracted_axes(a: Tensor, axes: Any) -> tuple[Any, Any]:
     return tuple(raw.Unpack(axes, num=2))
 
 
-def _as_matrix(x: Tensor, axes: Any, contracted_first: bool) -> tuple[Tensor, Any, list[int | None] | None]:
+def _as_matrix(
+    x: Tensor, axes: Any, contracted_first: bool
+) -> tuple[Tensor, Any, list[int | None] | None]:
     """x as a matrix of contracted and free axes; the sizes of the free ones: a list or a tensor, and what is known."""
     dims = x._dims
     if dims is not None and isinstance(axes, (list, tuple)):
@@ -208,7 +234,9 @@ def _resolve(equation: str, inputs: list[Tensor]) -> tuple[list[str], str]:
     terms = match[1].split(",")
     output = match[2][2:] if match[2] else None
     if len(terms) != len(inputs):
-        raise ValueError(f'Got {len(inputs)} arguments for equation "{equation}", expecting {len(terms)}')
+        raise ValueError(
+            f'Got {len(inputs)} arguments for equation "{equation}", expecting {len(terms)}'
+        )
     unused = "".join(c for c in string.ascii_letters if c not in match[1])
     longest = ""
     for i, (term, x) in enumerate(zip(terms, inputs, strict=True)):
@@ -232,7 +260,9 @@ def _resolve(equation: str, inputs: list[Tensor]) -> tuple[list[str], str]:
         raise ValueError('period "." found outside of ellipsis')
     if output is None:
         joined = "".join(terms)
-        output = longest + "".join(sorted(c for c in set(joined) - set(longest) if joined.count(c) == 1))
+        output = longest + "".join(
+            sorted(c for c in set(joined) - set(longest) if joined.count(c) == 1)
+        )
     return terms, output
 
 
@@ -254,7 +284,12 @@ def einsum(equation: str, *inputs: Any, **kwargs: Any) -> Tensor:
         terms, output = _resolve(equation, tensors)
         for term, x in zip(terms, tensors, strict=True):
             if len(set(term)) < len(term):
-                if len(terms) == 1 and term == term[::-1] and "->" not in equation and max(map(term.count, term)) == 2:
+                if (
+                    len(terms) == 1
+                    and term == term[::-1]
+                    and "->" not in equation
+                    and max(map(term.count, term)) == 2
+                ):
                     return trace(tensors[0])
                 raise ValueError(f"Subscript not supported: an axis appears more than once: {term}")
             if x._dims is not None and len(x._dims) != len(term):

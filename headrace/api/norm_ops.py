@@ -27,7 +27,9 @@ def _check_norm(ord: Any, axis: Any) -> bool:
         return True
     if not (isinstance(axis, int) or axis is None):
         raise ValueError("'axis' must be None, an integer, or a tuple of 2 unique integers")
-    if ord not in ("euclidean", 1, 2, np.inf) and (isinstance(ord, str) or not np.isreal(ord) or ord <= 0):
+    if ord not in ("euclidean", 1, 2, np.inf) and (
+        isinstance(ord, str) or not np.isreal(ord) or ord <= 0
+    ):
         raise ValueError(f"'ord' must be a supported vector norm, got {ord}")
     return False
 
@@ -91,7 +93,9 @@ def norm(
 
 
 @export("linalg.normalize")
-def normalize(tensor: Any, ord: Any = "euclidean", axis: Any = None, name: str | None = None) -> tuple[Tensor, Tensor]:
+def normalize(
+    tensor: Any, ord: Any = "euclidean", axis: Any = None, name: str | None = None
+) -> tuple[Tensor, Tensor]:
     """`tensor` divided by its norm, and the norm (its axes kept). Arguments as of `norm`."""
     with name_scope(name, "normalize", [tensor]):
         x = convert_to_tensor(tensor)
@@ -101,7 +105,9 @@ def normalize(tensor: Any, ord: Any = "euclidean", axis: Any = None, name: str |
 
 
 @export("math.l2_normalize", "nn.l2_normalize", "linalg.l2_normalize")
-def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None, dim: Any = None) -> Tensor:
+def l2_normalize(
+    x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None, dim: Any = None
+) -> Tensor:
     """x / sqrt(max(sum(x**2), epsilon)) over `axis` (all axes where None). dim: the older name of axis."""
     axis = renamed("axis", axis, "dim", dim)
     with name_scope(name, "l2_normalize", [x]) as scope:

@@ -14,7 +14,9 @@ from headrace.graph.op_def import lookup
 from headrace.graph.tensor import Tensor, override_operator
 
 
-def _override_binary(name: str, function: Callable[..., Any], op_type: str | None = None, needs: Any = None) -> None:
+def _override_binary(
+    name: str, function: Callable[..., Any], op_type: str | None = None, needs: Any = None
+) -> None:
     """Attaches `__name__` and `__rname__`: `function(x, y, name=...)` of tensors, the other operand converted to the type
     of the tensor.
 
@@ -38,7 +40,11 @@ def _override_binary(name: str, function: Callable[..., Any], op_type: str | Non
             return function(x, other, name=scope)
 
     def reflected_operator(y: Tensor, x: Any) -> Any:
-        if definition is not None and x.__class__ in simple[1:] and (needs is None or needs(y._dtype)):
+        if (
+            definition is not None
+            and x.__class__ in simple[1:]
+            and (needs is None or needs(y._dtype))
+        ):
             with name_scope(None, name) as scope:
                 x = convert_to_tensor(x, y._dtype.base_dtype, name="x")
                 return raw.build(definition, {"x": x, "y": y}, scope)._outputs[0]
@@ -55,7 +61,11 @@ def _override_binary(name: str, function: Callable[..., Any], op_type: str | Non
 
 def _add(x: Tensor, y: Tensor, name: str | None = None) -> Tensor:
     """x + y; strings are joined."""
-    return raw.Add(x, y, name=name) if x._dtype.base_dtype is dtypes.string else raw.AddV2(x, y, name=name)
+    return (
+        raw.Add(x, y, name=name)
+        if x._dtype.base_dtype is dtypes.string
+        else raw.AddV2(x, y, name=name)
+    )
 
 
 def _is_fractional(kind: Any) -> bool:

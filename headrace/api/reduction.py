@@ -38,7 +38,11 @@ def _all_axes(x: Any) -> Any:
 def _reduce(op_type: str, x: Any, axis: Any, keepdims: Any, name: str | None) -> Tensor:
     keepdims = bool(keepdims)
     if not isinstance(x, Tensor) and not hasattr(x, "dtype"):
-        x = convert_to_tensor(x, name="input") if op_type not in ("All", "Any") else convert_to_tensor(x, dtypes.bool)
+        x = (
+            convert_to_tensor(x, name="input")
+            if op_type not in ("All", "Any")
+            else convert_to_tensor(x, dtypes.bool)
+        )
     axes = _all_axes(x) if axis is None else axis
     out = getattr(raw, op_type)(x, axes, keep_dims=keepdims, name=name)
     if axis is None and not keepdims and out._dims != ():
@@ -70,7 +74,9 @@ def _export_reduction(name: str, op_type: str, sentence: str) -> Any:
 
 
 reduce_sum = _export_reduction("reduce_sum", "Sum", "The sum over axes.")
-reduce_mean = _export_reduction("reduce_mean", "Mean", "The mean over axes, in the type of the input.")
+reduce_mean = _export_reduction(
+    "reduce_mean", "Mean", "The mean over axes, in the type of the input."
+)
 reduce_prod = _export_reduction("reduce_prod", "Prod", "The product over axes.")
 reduce_max = _export_reduction("reduce_max", "Max", "The greatest element over axes.")
 reduce_min = _export_reduction("reduce_min", "Min", "The least element over axes.")
@@ -93,7 +99,9 @@ def reduce_logsumexp(
     x = convert_to_tensor(input_tensor)
     with name_scope(name, "ReduceLogSumExp", [x]):
         greatest = reduce_max(x, axis, keepdims=True)
-        finite = raw.Select(raw.IsFinite(greatest), greatest, raw.ZerosLike(greatest, name="zeros_like"))
+        finite = raw.Select(
+            raw.IsFinite(greatest), greatest, raw.ZerosLike(greatest, name="zeros_like")
+        )
         offset = raw.StopGradient(finite)
         total = raw.Log(reduce_sum(raw.Exp(raw.Sub(x, offset)), axis, keepdims=keepdims))
         if not keepdims:
@@ -105,13 +113,17 @@ def reduce_logsumexp(
 
 
 @export("math.reduce_euclidean_norm")
-def reduce_euclidean_norm(input_tensor: Any, axis: Any = None, keepdims: Any = False, name: str | None = None) -> Tensor:
+def reduce_euclidean_norm(
+    input_tensor: Any, axis: Any = None, keepdims: Any = False, name: str | None = None
+) -> Tensor:
     """The root of the sum of squares over axes."""
     return _reduce("EuclideanNorm", input_tensor, axis, keepdims, name)
 
 
 @export("math.reduce_variance")
-def reduce_variance(input_tensor: Any, axis: Any = None, keepdims: Any = False, name: str | None = None) -> Tensor:
+def reduce_variance(
+    input_tensor: Any, axis: Any = None, keepdims: Any = False, name: str | None = None
+) -> Tensor:
     """The mean of the squared distances from the mean, over axes."""
     with name_scope(name or "reduce_variance"):
         input_tensor = convert_to_tensor(input_tensor)
@@ -120,7 +132,9 @@ def reduce_variance(input_tensor: Any, axis: Any = None, keepdims: Any = False, 
 
 
 @export("math.reduce_std")
-def reduce_std(input_tensor: Any, axis: Any = None, keepdims: Any = False, name: str | None = None) -> Tensor:
+def reduce_std(
+    input_tensor: Any, axis: Any = None, keepdims: Any = False, name: str | None = None
+) -> Tensor:
     """The root of `reduce_variance`."""
     with name_scope(name or "reduce_std"):
         return raw.Sqrt(reduce_variance(input_tensor, axis, keepdims))
@@ -144,7 +158,9 @@ def count_nonzero(
     with name_scope(name, "count_nonzero", [x]):
         x = convert_to_tensor(x, name="input")
         kind = x.dtype.base_dtype
-        zero = convert_to_tensor(b"" if kind is dtypes.string else kind.as_numpy_dtype(0), kind, name="zeros")
+        zero = convert_to_tensor(
+            b"" if kind is dtypes.string else kind.as_numpy_dtype(0), kind, name="zeros"
+        )
         hits = cast(raw.NotEqual(x, zero), dtypes.int64)
         return cast(reduce_sum(hits, axis, keepdims=keepdims), dtype)
 
@@ -158,28 +174,44 @@ def _arg_extreme(op_type: str, x: Any, axis: Any, output_type: Any, name: str | 
 
 @export("argmax", "math.argmax")
 def argmax(
-    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = dtypes.int64
+    input: Any,
+    axis: Any = None,
+    name: str | None = None,
+    dimension: Any = None,
+    output_type: Any = dtypes.int64,
 ) -> Tensor:
     """The position of the greatest element along `axis` (0 where None), the first of equals, as int64 or int32."""
-    return _arg_extreme("ArgMax", input, renamed("axis", axis, "dimension", dimension), output_type, name)
+    return _arg_extreme(
+        "ArgMax", input, renamed("axis", axis, "dimension", dimension), output_type, name
+    )
 
 
 @export("argmin", "math.argmin")
 def argmin(
-    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = dtypes.int64
+    input: Any,
+    axis: Any = None,
+    name: str | None = None,
+    dimension: Any = None,
+    output_type: Any = dtypes.int64,
 ) -> Tensor:
     """The position of the least element along `axis` (0 where None), the first of equals, as int64 or int32."""
-    return _arg_extreme("ArgMin", input, renamed("axis", axis, "dimension", dimension), output_type, name)
+    return _arg_extreme(
+        "ArgMin", input, renamed("axis", axis, "dimension", dimension), output_type, name
+    )
 
 
 @export("arg_max")
-def arg_max(input: Any, dimension: Any, output_type: Any = dtypes.int64, name: str | None = None) -> Tensor:
+def arg_max(
+    input: Any, dimension: Any, output_type: Any = dtypes.int64, name: str | None = None
+) -> Tensor:
     """The older form of `argmax`."""
     return raw.ArgMax(input, dimension, output_type=output_type, name=name)
 
 
 @export("arg_min")
-def arg_min(input: Any, dimension: Any, output_type: Any = dtypes.int64, name: str | None = None) -> Tensor:
+def arg_min(
+    input: Any, dimension: Any, output_type: Any = dtypes.int64, name: str | None = None
+) -> Tensor:
     """The older form of `argmin`."""
     return raw.ArgMin(input, dimension, output_type=output_type, name=name)
 
@@ -217,7 +249,9 @@ _RANGE_TYPES = (dtypes.int32, dtypes.int64, dtypes.float32, dtypes.float64)
 
 
 @export("range")
-def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str | None = "range") -> Tensor:
+def range(
+    start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str | None = "range"
+) -> Tensor:
     """The numbers from `start` (0 where only one bound is given) up to and without `limit`, in steps of `delta`.
 
     dtype: the widest of the arguments' types (int32, int64, float32, float64) where None.
@@ -232,7 +266,9 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
         if dtype is None:
             kinds = [v._dtype.base_dtype for v in values]
             if not all(k in _RANGE_TYPES for k in kinds):
-                raise AssertionError(f"range takes int32, int64, float32 or float64, got {[k.name for k in kinds]}")
+                raise AssertionError(
+                    f"range takes int32, int64, float32 or float64, got {[k.name for k in kinds]}"
+                )
             widest = max(kinds, key=_RANGE_TYPES.index)
             values = [cast(v, widest) for v in values]
         return raw.Range(*values, name=scope)

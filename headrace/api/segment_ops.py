@@ -16,7 +16,9 @@ from headrace.graph.convert import convert_to_tensor
 from headrace.graph.tensor import Tensor
 
 for _name in ("sum", "mean", "prod", "min", "max"):
-    export_op(f"Segment{_name.title()}", "data, segment_ids", f"segment_{_name}", f"math.segment_{_name}")
+    export_op(
+        f"Segment{_name.title()}", "data, segment_ids", f"segment_{_name}", f"math.segment_{_name}"
+    )
 for _name in ("sum", "prod", "min", "max"):
     export_op(
         f"UnsortedSegment{_name.title()}",
@@ -31,7 +33,9 @@ def _unsorted_sizes(data: Tensor, segment_ids: Tensor, num_segments: Any) -> Ten
     ones = raw.Fill(raw.Shape(segment_ids), np.ones((), data.dtype.base_dtype.np_dtype))
     sizes = raw.UnsortedSegmentSum(ones, segment_ids, num_segments)
     if data._dims is None or segment_ids._dims is None:
-        raise ValueError("unsorted_segment_mean and unsorted_segment_sqrt_n need data and segment_ids of known rank")
+        raise ValueError(
+            "unsorted_segment_mean and unsorted_segment_sqrt_n need data and segment_ids of known rank"
+        )
     extra = len(data._dims) - len(segment_ids._dims)
     shape = raw.ConcatV2(
         [raw.Reshape(num_segments, np.array([1], np.int32)), np.ones(extra, np.int32)], np.int32(0)
@@ -40,7 +44,9 @@ def _unsorted_sizes(data: Tensor, segment_ids: Tensor, num_segments: Any) -> Ten
 
 
 @export("unsorted_segment_mean", "math.unsorted_segment_mean")
-def unsorted_segment_mean(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
+def unsorted_segment_mean(
+    data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
+) -> Tensor:
     """The mean of each segment; 0 for an empty one. Arguments as of `unsorted_segment_sum`."""
     with name_scope(name, "UnsortedSegmentMean"):
         data, segment_ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
@@ -50,7 +56,9 @@ def unsorted_segment_mean(data: Any, segment_ids: Any, num_segments: Any, name: 
 
 
 @export("unsorted_segment_sqrt_n", "math.unsorted_segment_sqrt_n")
-def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
+def unsorted_segment_sqrt_n(
+    data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
+) -> Tensor:
     """The sum of each segment divided by the root of its size. Arguments as of `unsorted_segment_sum`."""
     with name_scope(name, "UnsortedSegmentSqrtN"):
         data, segment_ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
@@ -60,9 +68,13 @@ def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name
 
 
 def _export_sparse(name: str, op_type: str, sentence: str) -> None:
-    def reduce(data: Any, indices: Any, segment_ids: Any, name: str | None = None, num_segments: Any = None) -> Tensor:
+    def reduce(
+        data: Any, indices: Any, segment_ids: Any, name: str | None = None, num_segments: Any = None
+    ) -> Tensor:
         if num_segments is not None:
-            return getattr(raw, f"{op_type}WithNumSegments")(data, indices, segment_ids, num_segments, name=name)
+            return getattr(raw, f"{op_type}WithNumSegments")(
+                data, indices, segment_ids, num_segments, name=name
+            )
         return getattr(raw, op_type)(data, indices, segment_ids, name=name)
 
     reduce.__name__ = reduce.__qualname__ = name
@@ -74,8 +86,12 @@ def _export_sparse(name: str, op_type: str, sentence: str) -> None:
     export(name, f"sparse.{name.removeprefix('sparse_')}")(reduce)
 
 
-_export_sparse("sparse_segment_sum", "SparseSegmentSum", "The sum of the picked rows of each segment.")
-_export_sparse("sparse_segment_mean", "SparseSegmentMean", "The mean of the picked rows of each segment.")
+_export_sparse(
+    "sparse_segment_sum", "SparseSegmentSum", "The sum of the picked rows of each segment."
+)
+_export_sparse(
+    "sparse_segment_mean", "SparseSegmentMean", "The mean of the picked rows of each segment."
+)
 _export_sparse(
     "sparse_segment_sqrt_n",
     "SparseSegmentSqrtN",
@@ -85,7 +101,11 @@ _export_sparse(
 
 @export("bincount", "math.bincount")
 def bincount(
-    arr: Any, weights: Any = None, minlength: Any = None, maxlength: Any = None, dtype: Any = dtypes.int32
+    arr: Any,
+    weights: Any = None,
+    minlength: Any = None,
+    maxlength: Any = None,
+    dtype: Any = dtypes.int32,
 ) -> Tensor:
     """How often each number from 0 on occurs in `arr`, or the sums of the weights at it.
 
@@ -107,15 +127,25 @@ def bincount(
 
 @export("histogram_fixed_width")
 def histogram_fixed_width(
-    values: Any, value_range: Any, nbins: Any = 100, dtype: Any = dtypes.int32, name: str | None = None
+    values: Any,
+    value_range: Any,
+    nbins: Any = 100,
+    dtype: Any = dtypes.int32,
+    name: str | None = None,
 ) -> Tensor:
     """How many values lie in each of `nbins` equal parts of `value_range`; those outside count in the first or last."""
-    return raw.HistogramFixedWidth(values, value_range, nbins, dtype=dtype, name=name or "histogram_fixed_width")
+    return raw.HistogramFixedWidth(
+        values, value_range, nbins, dtype=dtype, name=name or "histogram_fixed_width"
+    )
 
 
 @export("histogram_fixed_width_bins")
 def histogram_fixed_width_bins(
-    values: Any, value_range: Any, nbins: Any = 100, dtype: Any = dtypes.int32, name: str | None = None
+    values: Any,
+    value_range: Any,
+    nbins: Any = 100,
+    dtype: Any = dtypes.int32,
+    name: str | None = None,
 ) -> Tensor:
     """For each value the number of the bin in which `histogram_fixed_width` counts it, int32."""
     from headrace.api.clip_ops import clip_by_value

@@ -93,7 +93,10 @@ def _broadcast_gradient_args_host(op, s0: np.ndarray, s1: np.ndarray):
 broadcast_gradient_args.not_differentiable()
 
 broadcast_args = define(
-    "BroadcastArgs", "s0: T, s1: T -> r0: T", "T: {int32, int64} = int32", static_inputs=("s0", "s1")
+    "BroadcastArgs",
+    "s0: T, s1: T -> r0: T",
+    "T: {int32, int64} = int32",
+    static_inputs=("s0", "s1"),
 )
 
 
@@ -322,7 +325,9 @@ def _floor_mod_host(x, y):
 
 _MOD = "int32, int64, bfloat16, half, float, double"
 
-mod = _binary("Mod", "int32, int64, half, half, bfloat16, float, double", lax.rem, np.fmod, check=_no_zero)
+mod = _binary(
+    "Mod", "int32, int64, half, half, bfloat16, float, double", lax.rem, np.fmod, check=_no_zero
+)
 mod.not_differentiable()
 truncate_mod = _binary("TruncateMod", _MOD, lax.rem, np.fmod, check=_no_zero)
 truncate_mod.not_differentiable()
@@ -366,7 +371,11 @@ def _pow_gradient(op, dz):
     zero = scalar_like(0, x_)
     has_log = raw.NotEqual(x_, zero) if x.dtype.is_complex else raw.Greater(x_, zero)
     safe = raw.Select(has_log, x_, raw.OnesLike(x_))
-    logarithm = raw.Select(has_log, raw.Log(safe), zeros_like(x_)) if not x.dtype.is_integer else zeros_like(x_)
+    logarithm = (
+        raw.Select(has_log, raw.Log(safe), zeros_like(x_))
+        if not x.dtype.is_integer
+        else zeros_like(x_)
+    )
     return reduce_pair(x, y, dx, raw.Mul(raw.Mul(dz, z), logarithm))
 
 
@@ -398,7 +407,9 @@ minimum.gradient(_chosen_gradient(lambda x, y: raw.LessEqual(x, y)))
 
 def _squared_difference(x, y):
     difference = x - y
-    return difference * difference.conj() if difference.dtype.kind == "c" else difference * difference
+    return (
+        difference * difference.conj() if difference.dtype.kind == "c" else difference * difference
+    )
 
 
 squared_difference = _binary("SquaredDifference", _SIGNED, _squared_difference, _squared_difference)
@@ -504,8 +515,12 @@ def _add_n_gradient(op, dy):
     return [dy] * len(op.inputs)
 
 
-accumulate_n_v2 = define("AccumulateNV2", "inputs: N*T -> sum: T", f"N: int >= 1, T: {{{_NUMERIC}}}, shape: shape")
-accumulate_n_v2.shape(lambda op, inputs: shapes.merge(op, op.attr("shape")._dims, _sum_all_shape(op, inputs)))
+accumulate_n_v2 = define(
+    "AccumulateNV2", "inputs: N*T -> sum: T", f"N: int >= 1, T: {{{_NUMERIC}}}, shape: shape"
+)
+accumulate_n_v2.shape(
+    lambda op, inputs: shapes.merge(op, op.attr("shape")._dims, _sum_all_shape(op, inputs))
+)
 accumulate_n_v2.lower(_sum_all)
 accumulate_n_v2.host(_sum_all)
 accumulate_n_v2.gradient(_add_n_gradient)
@@ -517,12 +532,18 @@ _INTS = "int8, int16, int32, int64, uint8, uint16, uint32, uint64"
 
 def _shift_amount(x, y, where):
     # TF clamps the amount into [0, bits - 1].
-    return where(y < 0, 0, where(y > 8 * x.dtype.itemsize - 1, 8 * x.dtype.itemsize - 1, y)).astype(x.dtype)
+    return where(y < 0, 0, where(y > 8 * x.dtype.itemsize - 1, 8 * x.dtype.itemsize - 1, y)).astype(
+        x.dtype
+    )
 
 
 def _shift_right(x, y):
     amount = _shift_amount(x, y, jnp.where)
-    return lax.shift_right_arithmetic(x, amount) if x.dtype.kind == "i" else lax.shift_right_logical(x, amount)
+    return (
+        lax.shift_right_arithmetic(x, amount)
+        if x.dtype.kind == "i"
+        else lax.shift_right_logical(x, amount)
+    )
 
 
 for _name, _lower, _host in (
@@ -543,10 +564,12 @@ for _name, _lower, _host in (
 _DOUBLE = "float, double"
 
 
-
-
-igamma = _binary("Igamma", _DOUBLE, lax.igamma, special.igamma, "a: T, x: T -> z: T", via_float=True)
-igammac = _binary("Igammac", _DOUBLE, lax.igammac, special.igammac, "a: T, x: T -> z: T", via_float=True)
+igamma = _binary(
+    "Igamma", _DOUBLE, lax.igamma, special.igamma, "a: T, x: T -> z: T", via_float=True
+)
+igammac = _binary(
+    "Igammac", _DOUBLE, lax.igammac, special.igammac, "a: T, x: T -> z: T", via_float=True
+)
 igamma_grad_a = _binary("IgammaGradA", _DOUBLE, lax.igamma_grad_a, None, "a: T, x: T -> z: T")
 igamma_grad_a.not_differentiable()
 
@@ -577,7 +600,9 @@ def _zeta_gradient(op, dz):
     return None, reduce_pair(x, q, None, raw.Mul(dq, dz))[1]
 
 
-polygamma = _binary("Polygamma", _DOUBLE, lax.polygamma, special.polygamma, "a: T, x: T -> z: T", via_float=True)
+polygamma = _binary(
+    "Polygamma", _DOUBLE, lax.polygamma, special.polygamma, "a: T, x: T -> z: T", via_float=True
+)
 
 
 @polygamma.gradient

@@ -95,7 +95,9 @@ def _cast_partial(op):
     from headrace.graph.constant_value import partial_sizes
 
     source = op.inputs[0]
-    return partial_sizes(source) if source.dtype.is_integer and op.output_dtype(0).is_integer else None
+    return (
+        partial_sizes(source) if source.dtype.is_integer and op.output_dtype(0).is_integer else None
+    )
 
 
 @cast.gradient
@@ -180,7 +182,11 @@ bitcast.not_differentiable()
 
 # ---- Bucketize
 
-bucketize = define("Bucketize", "input: T -> output: int32", "T: {int32, int64, float, double}, boundaries: list(float)")
+bucketize = define(
+    "Bucketize",
+    "input: T -> output: int32",
+    "T: {int32, int64, float, double}, boundaries: list(float)",
+)
 
 
 @bucketize.shape
@@ -246,7 +252,11 @@ def _part(name, lower, host, arguments="input: T -> output: Tout"):
 
 
 def _complex_of(real, imag):
-    kind = real.dtype.base_dtype.name if not isinstance(real, np.ndarray) else imag.dtype.base_dtype.name
+    kind = (
+        real.dtype.base_dtype.name
+        if not isinstance(real, np.ndarray)
+        else imag.dtype.base_dtype.name
+    )
     return raw.Complex(real, imag, Tout="complex64" if kind == "float32" else "complex128")
 
 

@@ -28,7 +28,11 @@ _NUMERIC = (
 
 
 def _comparison(
-    name: str, types: str | None, lower: Callable[[Any, Any], Any], host: Callable[[Any, Any], Any], attrs: str = ""
+    name: str,
+    types: str | None,
+    lower: Callable[[Any, Any], Any],
+    host: Callable[[Any, Any], Any],
+    attrs: str = "",
 ) -> None:
     """An elementwise op of two inputs that broadcast, with a boolean result and no gradient."""
     kind = "T" if types else "bool"
@@ -57,7 +61,9 @@ _comparison("LogicalAnd", None, lax.bitwise_and, np.logical_and)
 _comparison("LogicalOr", None, lax.bitwise_or, np.logical_or)
 
 approximate_equal = define(
-    "ApproximateEqual", "x: T, y: T -> z: bool", f"T: {{{_NUMERIC}}}, tolerance: float = 9.99999975e-06"
+    "ApproximateEqual",
+    "x: T, y: T -> z: bool",
+    f"T: {{{_NUMERIC}}}, tolerance: float = 9.99999975e-06",
 )
 approximate_equal.shape(lambda op, x, y: shapes.merge(op, x, y, "x and y"))
 
@@ -66,7 +72,9 @@ approximate_equal.shape(lambda op, x, y: shapes.merge(op, x, y, "x and y"))
 @approximate_equal.host
 def _approximate_equal_lower(op, x, y):
     # Unsigned differences wrap around, as TF's do.
-    return abs(x - y) < np.float32(op.attr("tolerance")).astype(np.result_type(np.float32, x.real.dtype))
+    return abs(x - y) < np.float32(op.attr("tolerance")).astype(
+        np.result_type(np.float32, x.real.dtype)
+    )
 
 
 approximate_equal.not_differentiable()
@@ -93,7 +101,11 @@ def _select_shape(op, condition, t, e):
 
 def _row_condition(condition, value):
     """The condition with an axis of size 1 for each axis of `value` that it lacks."""
-    return condition.reshape(condition.shape + (1,) * (value.ndim - condition.ndim)) if condition.ndim else condition
+    return (
+        condition.reshape(condition.shape + (1,) * (value.ndim - condition.ndim))
+        if condition.ndim
+        else condition
+    )
 
 
 @select.lower
@@ -113,7 +125,9 @@ def _select_host(op, condition, t, e):
 
 def _check_select(op, condition, t, e):
     if t.shape != e.shape:
-        raise op.invalid(f"'then' and 'else' must have the same size, but received: {t.shape} vs. {e.shape}")
+        raise op.invalid(
+            f"'then' and 'else' must have the same size, but received: {t.shape} vs. {e.shape}"
+        )
     if condition.ndim and condition.shape != t.shape and condition.shape != t.shape[:1]:
         raise op.invalid(
             f"Number of batches of 'then' must match size of 'cond', but saw: {t.shape} vs. {condition.shape}"

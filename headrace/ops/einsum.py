@@ -28,7 +28,9 @@ def resolve(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     for i, (term, rank) in enumerate(zip(terms, ranks, strict=True)):
         count = rank - len(term.replace("...", ""))
         if count < 0 or (count and "..." not in term):
-            raise ValueError(f"term {term!r} of equation {equation!r} does not fit an input of rank {rank}.")
+            raise ValueError(
+                f"term {term!r} of equation {equation!r} does not fit an input of rank {rank}."
+            )
         letters = unused[len(unused) - count :]
         longest = max(longest, letters, key=len) if "..." in term else longest
         terms[i] = term.replace("...", letters)
@@ -132,7 +134,9 @@ def _gradient_of_term(x, term, factors):
 def _contract(factors, term):
     if len(factors) == 1 and factors[0][0] == term:
         return factors[0][1]
-    return raw.Einsum([x for _, x in factors], equation=f"{','.join(t for t, _ in factors)}->{term}")
+    return raw.Einsum(
+        [x for _, x in factors], equation=f"{','.join(t for t, _ in factors)}->{term}"
+    )
 
 
 def _sum_to_shape_of(x, dx):

@@ -20,7 +20,11 @@ _SIGNED = f"{_FLOAT}, int32, int64, {_COMPLEX}"
 
 
 def _unary(
-    name: str, types: str, lower: Callable[[Any], Any], host: Callable[[Any], Any] | None, via_float: bool = False
+    name: str,
+    types: str,
+    lower: Callable[[Any], Any],
+    host: Callable[[Any], Any] | None,
+    via_float: bool = False,
 ) -> OpDef:
     """An elementwise op of one input `x` whose output has its type.
 
@@ -30,7 +34,9 @@ def _unary(
     definition.shape(shapes.unchanged)
     definition.lower(lambda op, x: lower(x))
     if host is not None:
-        definition.host(lambda op, x: special.in_own_type(host, x) if via_float else np.asarray(host(x)))
+        definition.host(
+            lambda op, x: special.in_own_type(host, x) if via_float else np.asarray(host(x))
+        )
     return definition
 
 
@@ -71,7 +77,9 @@ def _sign_host(x):
     # NumPy's bfloat16 and complex signs follow other rules.
     if x.dtype.kind == "c":
         size = np.abs(x)
-        return np.where(size == 0, np.zeros_like(x), x / np.where(size == 0, 1, size)).astype(x.dtype)
+        return np.where(size == 0, np.zeros_like(x), x / np.where(size == 0, 1, size)).astype(
+            x.dtype
+        )
     return np.sign(x)
 
 
@@ -375,7 +383,9 @@ floor = _unary("Floor", _FLOAT, lax.floor, np.floor)
 floor.gradient(_no_gradient)
 ceil = _unary("Ceil", _FLOAT, lax.ceil, np.ceil)
 ceil.gradient(_no_gradient)
-round_ = _unary("Round", _SIGNED, _round_half_even, lambda x: x if x.dtype.kind == "i" else np.rint(x))
+round_ = _unary(
+    "Round", _SIGNED, _round_half_even, lambda x: x if x.dtype.kind == "i" else np.rint(x)
+)
 round_.gradient(_no_gradient)
 rint = _unary("Rint", _FLOAT, _round_half_even, np.rint)
 rint.gradient(_no_gradient)

@@ -24,19 +24,25 @@ def _matmul_shape(op, a, b):
     a, b = shapes.with_rank(op, a, 2, "a"), shapes.with_rank(op, b, 2, "b")
     rows, inner_a = reversed(a) if op.attr("transpose_a") else a
     inner_b, columns = reversed(b) if op.attr("transpose_b") else b
-    shapes.merge_size(op, inner_a, inner_b, f"inner sizes of a {shapes.text(a)} and b {shapes.text(b)}")
+    shapes.merge_size(
+        op, inner_a, inner_b, f"inner sizes of a {shapes.text(a)} and b {shapes.text(b)}"
+    )
     return (rows, columns)
 
 
 @matmul.lower
 def _matmul_lower(op, a, b):
     contract = (0 if op.attr("transpose_a") else 1, 1 if op.attr("transpose_b") else 0)
-    return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=a.dtype)
+    return lax.dot_general(
+        a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=a.dtype
+    )
 
 
 @matmul.host
 def _matmul_host(op, a, b):
-    return _matmul_in_float(a.T if op.attr("transpose_a") else a, b.T if op.attr("transpose_b") else b)
+    return _matmul_in_float(
+        a.T if op.attr("transpose_a") else a, b.T if op.attr("transpose_b") else b
+    )
 
 
 @matmul.gradient
@@ -76,7 +82,9 @@ def _matrix_dims(op, dims, adjoint, what):
 def _batch_matmul_dims(op, x, y, combine):
     batch_x, rows, inner_x = _matrix_dims(op, x, op.attr("adj_x"), "x")
     batch_y, inner_y, columns = _matrix_dims(op, y, op.attr("adj_y"), "y")
-    shapes.merge_size(op, inner_x, inner_y, f"inner sizes of x {shapes.text(x)} and y {shapes.text(y)}")
+    shapes.merge_size(
+        op, inner_x, inner_y, f"inner sizes of x {shapes.text(x)} and y {shapes.text(y)}"
+    )
     return shapes.concatenate(combine(op, batch_x, batch_y), (rows, columns))
 
 
@@ -89,15 +97,24 @@ def _check_matrices(op, x, y, broadcasts):
     for what, value in (("x", x), ("y", y)):
         if value.ndim < 2:
             raise op.invalid(f"In[{'xy'.index(what)}] ndims must be >= 2: {value.ndim}")
-    inner = (x.shape[-2] if op.attr("adj_x") else x.shape[-1], y.shape[-1] if op.attr("adj_y") else y.shape[-2])
+    inner = (
+        x.shape[-2] if op.attr("adj_x") else x.shape[-1],
+        y.shape[-1] if op.attr("adj_y") else y.shape[-2],
+    )
     if inner[0] != inner[1]:
-        raise op.invalid(f"In[0] mismatch In[1] shape: {inner[0]} vs. {inner[1]}: {list(x.shape)} {list(y.shape)}")
+        raise op.invalid(
+            f"In[0] mismatch In[1] shape: {inner[0]} vs. {inner[1]}: {list(x.shape)} {list(y.shape)}"
+        )
     if not broadcasts and x.shape[:-2] != y.shape[:-2]:
-        raise op.invalid(f"In[0] and In[1] must have compatible batch dimensions: {list(x.shape)} vs. {list(y.shape)}")
+        raise op.invalid(
+            f"In[0] and In[1] must have compatible batch dimensions: {list(x.shape)} vs. {list(y.shape)}"
+        )
 
 
 def _batch_matmul(name: str, broadcasts: bool):
-    definition = define(name, "x: T, y: T -> output: T", f"{_TYPES}, adj_x: bool = false, adj_y: bool = false")
+    definition = define(
+        name, "x: T, y: T -> output: T", f"{_TYPES}, adj_x: bool = false, adj_y: bool = false"
+    )
 
     @definition.shape
     def shape_rule(op, x, y):
@@ -130,7 +147,9 @@ def _dot_general(op, x, y):
     y = y.conj() if op.attr("adj_y") and np.issubdtype(y.dtype, np.complexfloating) else y
     contract_x = rank - 2 if op.attr("adj_x") else rank - 1
     contract_y = rank - 1 if op.attr("adj_y") else rank - 2
-    return lax.dot_general(x, y, (((contract_x,), (contract_y,)), (batch, batch)), preferred_element_type=x.dtype)
+    return lax.dot_general(
+        x, y, (((contract_x,), (contract_y,)), (batch, batch)), preferred_element_type=x.dtype
+    )
 
 
 def _matmul_in_float(x, y):
@@ -202,7 +221,9 @@ def _sparse_matmul_host(op, a, b):
 @sparse_matmul.gradient
 def _sparse_matmul_gradient(op, dy):
     a, b = op.inputs
-    a_, b_ = (x if x.dtype.base_dtype.name == "float32" else raw.Cast(x, DstT="float32") for x in (a, b))
+    a_, b_ = (
+        x if x.dtype.base_dtype.name == "float32" else raw.Cast(x, DstT="float32") for x in (a, b)
+    )
     da, db = _product_gradient(a_, b_, dy, op.attr("transpose_a"), op.attr("transpose_b"))
     return tuple(
         d if x.dtype.base_dtype.name == "float32" else raw.Cast(d, DstT=x.dtype.base_dtype)
@@ -233,7 +254,9 @@ def _cross_lower(op, a, b):
     if a.shape != b.shape:
         raise op.invalid(f"Both inputs must be of same shape: {list(a.shape)} vs. {list(b.shape)}")
     if not a.ndim or a.shape[-1] != 3:
-        raise op.invalid(f"Cross-products are only defined for 3-element vectors, got {list(a.shape)}")
+        raise op.invalid(
+            f"Cross-products are only defined for 3-element vectors, got {list(a.shape)}"
+        )
     x, y = [a[..., i] for i in range(3)], [b[..., i] for i in range(3)]
     parts = [x[(i + 1) % 3] * y[(i + 2) % 3] - x[(i + 2) % 3] * y[(i + 1) % 3] for i in range(3)]
     return namespace.stack(parts, axis=-1)

@@ -24,7 +24,9 @@ _INDEX = "Tidx: {int32, int64} = int32"
 def _reduced_dims(op, x, indices):
     shapes_of_indices = indices
     if shapes_of_indices is not None and len(shapes_of_indices) > 1:
-        raise op.error(f"reduction_indices must be a scalar or a vector, has shape {shapes.text(indices)}.")
+        raise op.error(
+            f"reduction_indices must be a scalar or a vector, has shape {shapes.text(indices)}."
+        )
     keep = op.attr("keep_dims")
     axes = op.static(1)
     if x is None:
@@ -34,7 +36,9 @@ def _reduced_dims(op, x, indices):
     reduced = set()
     for axis in np.ravel(axes).tolist():
         if not -len(x) <= axis < len(x):
-            raise op.error(f"Invalid reduction dimension {axis} for input with {len(x)} dimensions.")
+            raise op.error(
+                f"Invalid reduction dimension {axis} for input with {len(x)} dimensions."
+            )
         reduced.add(axis % len(x))
     if keep:
         return tuple(1 if i in reduced else d for i, d in enumerate(x))
@@ -47,10 +51,14 @@ def _axes_of(op, x, indices: np.ndarray) -> tuple[int, ...]:
     rank = x.ndim
     for axis in axes:
         if not -rank <= axis < rank:
-            raise op.invalid(f"Invalid reduction dimension ({axis} for input with {rank} dimension(s)")
+            raise op.invalid(
+                f"Invalid reduction dimension ({axis} for input with {rank} dimension(s)"
+            )
     axes = [a % rank for a in axes]
     if len(set(axes)) < len(axes):
-        raise op.invalid(f"Invalid reduction arguments: Axes contains duplicate dimension: {sorted(axes)}")
+        raise op.invalid(
+            f"Invalid reduction arguments: Axes contains duplicate dimension: {sorted(axes)}"
+        )
     return tuple(axes)
 
 
@@ -59,7 +67,10 @@ def _reduction(name: str, lower: Any, host: Any, boolean: bool = False) -> OpDef
     arguments = f"input: {'bool' if boolean else 'T'}, reduction_indices: Tidx -> output: {'bool' if boolean else 'T'}"
     types = "" if boolean else f"T: {{{_NUMERIC}}}, "
     definition = define(
-        name, arguments, f"keep_dims: bool = false, {types}{_INDEX}", static_inputs=("reduction_indices",)
+        name,
+        arguments,
+        f"keep_dims: bool = false, {types}{_INDEX}",
+        static_inputs=("reduction_indices",),
     )
     definition.shape(_reduced_dims)
 
@@ -69,7 +80,9 @@ def _reduction(name: str, lower: Any, host: Any, boolean: bool = False) -> OpDef
 
     @definition.host
     def host_rule(op, x, indices: np.ndarray):
-        return np.asarray(host(x, _axes_of(op, x, indices), op.attr("keep_dims")), op.output_dtype(0).np_dtype)
+        return np.asarray(
+            host(x, _axes_of(op, x, indices), op.attr("keep_dims")), op.output_dtype(0).np_dtype
+        )
 
     return definition
 
@@ -105,7 +118,11 @@ def _repeat(op, grad):
         sizes = np.array(dims, np.int32)
         return raw.Tile(raw.Reshape(grad, kept), sizes // np.maximum(kept, 1))
     axes = op.static(1)
-    if dims is not None and axes is not None and len({a % len(dims) for a in np.ravel(axes).tolist()}) == len(dims):
+    if (
+        dims is not None
+        and axes is not None
+        and len({a % len(dims) for a in np.ravel(axes).tolist()}) == len(dims)
+    ):
         return raw.Tile(raw.Reshape(grad, np.ones(len(dims), np.int32)), raw.Shape(op.inputs[0]))
     scaling = raw.FloorDiv(raw.Shape(op.inputs[0]), raw.Maximum(kept, np.int32(1)))
     return raw.Tile(raw.Reshape(grad, kept), scaling)
@@ -198,15 +215,21 @@ def _prod_gradient(op, dy):
         sizes = raw.Shape(permuted)
         if shapes.is_known(dims):
             sizes = np.array([dims[i] for i in order], np.int32)
-            counts: Any = [int(np.prod([dims[i] for i in part], dtype=np.int64)) for part in (reduced, others)]
+            counts: Any = [
+                int(np.prod([dims[i] for i in part], dtype=np.int64)) for part in (reduced, others)
+            ]
             counts = np.array(counts, np.int32)
         else:
             zero = np.array([0], np.int32)
             n = np.int32(len(reduced))
             counts = raw.Pack(
                 [
-                    raw.Prod(raw.Slice(sizes, np.array([0], np.int32), np.array([n], np.int32)), zero),
-                    raw.Prod(raw.Slice(sizes, np.array([n], np.int32), np.array([-1], np.int32)), zero),
+                    raw.Prod(
+                        raw.Slice(sizes, np.array([0], np.int32), np.array([n], np.int32)), zero
+                    ),
+                    raw.Prod(
+                        raw.Slice(sizes, np.array([n], np.int32), np.array([-1], np.int32)), zero
+                    ),
                 ]
             )
     else:
@@ -331,7 +354,9 @@ def _arg_extreme(name: str, lower: Any, host: Any, worst: float) -> None:
     def prepared(op, x, dimension, namespace):
         axis = int(dimension)
         if not -x.ndim <= axis < x.ndim:
-            raise op.invalid(f"Expected dimension in the range [{-x.ndim}, {x.ndim}), but got {axis}")
+            raise op.invalid(
+                f"Expected dimension in the range [{-x.ndim}, {x.ndim}), but got {axis}"
+            )
         axis %= x.ndim
         if x.shape[axis] == 0:
             raise op.invalid(f"Reduction axis {axis} is empty in shape {list(x.shape)}")
@@ -376,12 +401,18 @@ def _running(name: str, types: str, lower: Any, host: Any, start: Any) -> OpDef:
         if np.ndim(axis) != 0:
             raise op.invalid(f"axis must be a scalar, not of shape {list(np.shape(axis))}")
         if not -x.ndim <= int(axis) < x.ndim:
-            raise op.invalid(f"Expected scan axis in the range [{-x.ndim}, {x.ndim}), but got {int(axis)}")
+            raise op.invalid(
+                f"Expected scan axis in the range [{-x.ndim}, {x.ndim}), but got {int(axis)}"
+            )
         return int(axis) % x.ndim
 
     @definition.lower
     def rule(op, x, axis: np.ndarray):
-        return lower(_shifted(op, x, axis_of(op, x, axis), start, jnp), axis_of(op, x, axis), op.attr("reverse"))
+        return lower(
+            _shifted(op, x, axis_of(op, x, axis), start, jnp),
+            axis_of(op, x, axis),
+            op.attr("reverse"),
+        )
 
     if host is not None:
 
@@ -410,7 +441,9 @@ def _shifted(op, x, axis, start, namespace):
     return namespace.concatenate([edge, x[tuple(kept)]], axis)
 
 
-cumsum = _running("Cumsum", _NUMERIC, lambda x, axis, reverse: lax.cumsum(x, axis, reverse), np.cumsum, 0)
+cumsum = _running(
+    "Cumsum", _NUMERIC, lambda x, axis, reverse: lax.cumsum(x, axis, reverse), np.cumsum, 0
+)
 
 
 @cumsum.gradient
@@ -419,7 +452,9 @@ def _cumsum_gradient(op, dy):
     return raw.Cumsum(dy, op.inputs[1], exclusive=exclusive, reverse=not reverse), None
 
 
-cumprod = _running("Cumprod", _NUMERIC, lambda x, axis, reverse: lax.cumprod(x, axis, reverse), np.cumprod, 1)
+cumprod = _running(
+    "Cumprod", _NUMERIC, lambda x, axis, reverse: lax.cumprod(x, axis, reverse), np.cumprod, 1
+)
 
 
 @cumprod.gradient
@@ -451,7 +486,9 @@ def _cumulative_logsumexp_gradient(op, dy):
 
     def part(selected, size):
         logs = raw.SelectV2(selected, raw.Log(size), lowest)
-        total = raw.CumulativeLogsumexp(raw.Sub(logs, out), axis, exclusive=exclusive, reverse=not reverse)
+        total = raw.CumulativeLogsumexp(
+            raw.Sub(logs, out), axis, exclusive=exclusive, reverse=not reverse
+        )
         return raw.Exp(raw.AddV2(total, x))
 
     return raw.Sub(part(raw.Greater(dy, zero), dy), part(raw.Less(dy, zero), raw.Neg(dy))), None

@@ -27,10 +27,14 @@ def _sum_type(kind: np.dtype) -> Any:
 # ---- how rows are combined on the host
 
 
-def _grouped(data: np.ndarray, ids: np.ndarray, count: int, combine: np.ufunc, start: Any) -> np.ndarray:
+def _grouped(
+    data: np.ndarray, ids: np.ndarray, count: int, combine: np.ufunc, start: Any
+) -> np.ndarray:
     """out[i] = the rows with id i combined by `combine`, beginning with `start`. data: [n, ...], ids: [n]."""
     kind = data.dtype
-    out = np.full((count, *data.shape[1:]), np.asarray(start, kind)).astype(_sum_type(kind), copy=False)
+    out = np.full((count, *data.shape[1:]), np.asarray(start, kind)).astype(
+        _sum_type(kind), copy=False
+    )
     if not len(ids):
         return out.astype(kind, copy=False)
     if (ids[1:] < ids[:-1]).any():
@@ -124,7 +128,9 @@ def _like_rows(vector, like, ranked):
         for _ in range(len(ranked._dims) - 1):
             vector = raw.ExpandDims(vector, np.int32(-1))
         return vector
-    ones = raw.Fill(raw.ExpandDims(raw.Sub(raw.Rank(ranked), np.int32(1)), np.int32(0)), np.int32(1))
+    ones = raw.Fill(
+        raw.ExpandDims(raw.Sub(raw.Rank(ranked), np.int32(1)), np.int32(0)), np.int32(1)
+    )
     return raw.Reshape(vector, raw.ConcatV2([raw.Shape(vector), ones], np.int32(0)))
 
 
@@ -132,7 +138,9 @@ def _rows(x, ids):
     return raw.GatherV2(x, ids, np.int32(0))
 
 
-segment_prod = _segment("SegmentProd", _NUMERIC, lambda x, ids, n: _grouped(x, ids, n, np.multiply, 1))
+segment_prod = _segment(
+    "SegmentProd", _NUMERIC, lambda x, ids, n: _grouped(x, ids, n, np.multiply, 1)
+)
 segment_prod.not_differentiable()
 segment_min = _segment("SegmentMin", _REAL, lambda x, ids, n: _grouped(x, ids, n, np.minimum, 0))
 segment_max = _segment("SegmentMax", _REAL, lambda x, ids, n: _grouped(x, ids, n, np.maximum, 0))
@@ -155,16 +163,22 @@ def _unsorted_dims(op, data, ids, num_segments):
     shapes.with_rank(op, num_segments, 0, "num_segments")
     count = op.static(2)
     if count is not None and count < 0:
-        raise op.error(f"Dimension size, given by scalar input 2, must be non-negative but is {count}.")
+        raise op.error(
+            f"Dimension size, given by scalar input 2, must be non-negative but is {count}."
+        )
     if data is None or ids is None:
         return None
     if len(ids) > len(data):
-        raise op.error(f"segment_ids {shapes.text(ids)} must be a prefix of the shape of data {shapes.text(data)}.")
+        raise op.error(
+            f"segment_ids {shapes.text(ids)} must be a prefix of the shape of data {shapes.text(data)}."
+        )
     shapes.merge(op, ids, data[: len(ids)], "segment_ids and the first sizes of data")
     return (None if count is None else int(count), *data[len(ids) :])
 
 
-def _unsorted(name: str, types: str, method: str, combine: np.ufunc, start: Callable[[np.dtype], Any]) -> OpDef:
+def _unsorted(
+    name: str, types: str, method: str, combine: np.ufunc, start: Callable[[np.dtype], Any]
+) -> OpDef:
     definition = define(
         name,
         "data: T, segment_ids: Tindices, num_segments: Tnumsegments -> output: T",
@@ -189,7 +203,9 @@ def _unsorted(name: str, types: str, method: str, combine: np.ufunc, start: Call
         # TF differs on CPUs: a compiled program drops an id that is too large, as TF's GPU kernels do, so that
         # its caller's buffers can be given away; on the host it is an error.
         ids = jnp.where(ids < 0, np.asarray(count, ids.dtype), ids)
-        initial = jnp.full((count, *data.shape[1:]), np.asarray(start(np.dtype(data.dtype)), data.dtype))
+        initial = jnp.full(
+            (count, *data.shape[1:]), np.asarray(start(np.dtype(data.dtype)), data.dtype)
+        )
         return getattr(initial.at[ids], method)(data, mode="drop")
 
     @definition.host
@@ -236,7 +252,9 @@ def _unsorted_segment_sum_gradient(op, dy):
     return _rows_or_zero(dy, op.inputs[1])[0], None, None
 
 
-unsorted_segment_prod = _unsorted("UnsortedSegmentProd", _NUMERIC, "multiply", np.multiply, lambda kind: 1)
+unsorted_segment_prod = _unsorted(
+    "UnsortedSegmentProd", _NUMERIC, "multiply", np.multiply, lambda kind: 1
+)
 
 
 @unsorted_segment_prod.gradient
@@ -313,13 +331,18 @@ def _sparse_segment(name: str, types: str, power: float) -> tuple[OpDef, OpDef]:
                 )
         out = _grouped(data[indices], ids, count, np.add, 0)
         if power:
-            out = out * _weights(ids, count, power, data.dtype).reshape((-1,) + (1,) * (data.ndim - 1))
+            out = out * _weights(ids, count, power, data.dtype).reshape(
+                (-1,) + (1,) * (data.ndim - 1)
+            )
         return out
 
     @one.shape
     def shape_rule(op, data, indices, ids):
         shapes.at_least_rank(op, data, 1, "data")
-        indices, ids = shapes.with_rank(op, indices, 1, "indices"), shapes.with_rank(op, ids, 1, "segment_ids")
+        indices, ids = (
+            shapes.with_rank(op, indices, 1, "indices"),
+            shapes.with_rank(op, ids, 1, "segment_ids"),
+        )
         shapes.merge(op, indices, ids, "indices and segment_ids")
         return None if data is None else (None, *data[1:])
 
@@ -357,7 +380,11 @@ def _sparse_segment(name: str, types: str, power: float) -> tuple[OpDef, OpDef]:
 def _sparse_sum_gradient(op, dy):
     data, indices, ids = op.inputs[:3]
     rows = raw.StridedSlice(
-        raw.Shape(data), np.array([0], np.int32), np.array([1], np.int32), np.array([1], np.int32), shrink_axis_mask=1
+        raw.Shape(data),
+        np.array([0], np.int32),
+        np.array([1], np.int32),
+        np.array([1], np.int32),
+        shrink_axis_mask=1,
     )
     return (raw.UnsortedSegmentSum(_rows(dy, ids), indices, rows), *[None] * (len(op.inputs) - 1))
 
@@ -392,7 +419,9 @@ def _sparse_segment_grad(name: str, power: float) -> None:
             if indices.min() < 0 or indices.max() >= count:
                 bad = indices[(indices < 0) | (indices >= count)][0]
                 raise op.invalid(f"Index {bad} out of range [0, {count}).")
-        scaled = grad * _weights(ids, segments, power, grad.dtype).reshape((-1,) + (1,) * (grad.ndim - 1))
+        scaled = grad * _weights(ids, segments, power, grad.dtype).reshape(
+            (-1,) + (1,) * (grad.ndim - 1)
+        )
         return _grouped(scaled[ids], indices, count, np.add, 0)
 
     @definition.lower
@@ -456,7 +485,9 @@ def _bincount_host(op, arr, size: np.ndarray, weights):
     if size < 0:
         raise op.invalid(f"size ({size}) must be non-negative")
     if weights.size and weights.shape != arr.shape:
-        raise op.invalid(f"Input weights must be the same shape as arr or empty: {arr.shape} vs. {weights.shape}")
+        raise op.invalid(
+            f"Input weights must be the same shape as arr or empty: {arr.shape} vs. {weights.shape}"
+        )
     arr = arr.reshape(-1)
     if arr.size and arr.min() < 0:
         raise op.invalid("Input arr must be non-negative!")
@@ -500,7 +531,11 @@ def _bins_of(op, values, value_range, nbins, namespace):
 
 @histogram_fixed_width.lower
 def _histogram_lower(op, values, value_range, nbins: np.ndarray):
-    checks.fail_if(op, value_range[0] >= value_range[1], "value_range should satisfy value_range[0] < value_range[1]")
+    checks.fail_if(
+        op,
+        value_range[0] >= value_range[1],
+        "value_range should satisfy value_range[0] < value_range[1]",
+    )
     zeros = jnp.zeros(int(nbins), op.output_dtype(0).np_dtype)
     return zeros.at[_bins_of(op, values, value_range, nbins, jnp)].add(1)
 

@@ -28,7 +28,9 @@ def _range_shape(op, *scalars):
 
 
 def _range_size(op, start, limit, delta, error):
-    start, limit, delta = (v.item() if v.dtype.kind in "iu" else v.astype(v.dtype)[()] for v in (start, limit, delta))
+    start, limit, delta = (
+        v.item() if v.dtype.kind in "iu" else v.astype(v.dtype)[()] for v in (start, limit, delta)
+    )
     if delta == 0:
         raise error(f"Requires delta != 0: {delta}")
     if delta > 0 and start > limit:
