@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.api.export import export, export_value
 from headrace.core import device_spec, dtypes, errors, nest, tensor_proto, tensor_shape
-from headrace.graph import convert, default
+from headrace.graph import convert, default, type_spec
 from headrace.graph.graph import Graph
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.operation import Operation
@@ -19,6 +19,9 @@ export_value(Graph, "Graph")
 export_value(Operation, "Operation")
 export_value(Tensor, "Tensor")
 export_value(IndexedSlices, "IndexedSlices")
+export_value(type_spec.TypeSpec, "TypeSpec", "data.experimental.Structure")
+export_value(type_spec.TensorSpec, "TensorSpec")
+export_value(type_spec.IndexedSlicesSpec, "IndexedSlicesSpec")
 export_value(Session, "Session")
 export_value(InteractiveSession, "InteractiveSession")
 export_value(dtypes.DType, "DType", "dtypes.DType")
