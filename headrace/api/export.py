@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -38,7 +39,7 @@ def export_op(op_type: str, arguments: str, *names: str, doc: str = "") -> Calla
     by another name is `public:own` ("labels:x"). doc: the sentence of its docstring.
     """
     specs = []
-    for part in arguments.split(",") if arguments else ():
+    for part in re.split(r",(?![^\[]*\])", arguments) if arguments else ():  # not the commas of a list
         left, _, default = part.strip().partition("=")
         public, _, own = left.partition(":")
         value = eval(default, {}) if default else inspect.Parameter.empty

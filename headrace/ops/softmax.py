@@ -152,12 +152,11 @@ def _xent_gradient(op, dloss, dbackprop):
         second = raw.Mul(raw.Sub(dbackprop, total), p)
         dlogits = second if dlogits is None else raw.Add(dlogits, second)
     dlabels = None if is_zero(dloss) else _times_rows(dloss, raw.Neg(raw.LogSoftmax(logits)))
-    if logits._dims == labels._dims and shapes.is_known(logits._dims):
-        return dlogits, dlabels
-    return (
-        None if dlogits is None else reduce_to_shape_of(logits, dlogits),
-        None if dlabels is None else reduce_to_shape_of(labels, dlabels),
-    )
+    if shapes.is_known(logits._dims) and shapes.is_known(labels._dims) and logits._dims != labels._dims:
+        # Only here can one have been broadcast; the public functions give both the same shape.
+        dlogits = None if dlogits is None else reduce_to_shape_of(logits, dlogits)
+        dlabels = None if dlabels is None else reduce_to_shape_of(labels, dlabels)
+    return dlogits, dlabels
 
 
 # ---- SparseSoftmaxCrossEntropyWithLogits: the label of a row is the index of its class
