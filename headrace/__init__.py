@@ -3,6 +3,8 @@
 import sys as _sys
 
 import headrace.api
+import headrace.summary
+import headrace.train
 from headrace.api import namespace as _namespace
 from headrace.compat.alias import install_alias as install_alias
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from headrace.api.export import export, export_value
+from headrace.api.export import export, export_op, export_value
 from headrace.io import gfile, gfile_v2, tf_record
 
 for _name in gfile.__all__:
@@ -14,6 +14,22 @@ for _name in gfile_v2.__all__:
     export_value(getattr(gfile_v2, _name), f"io.gfile.{_name}")
 for _name in ("TFRecordCompressionType", "TFRecordOptions", "TFRecordWriter", "tf_record_iterator"):
     export_value(getattr(tf_record, _name), f"python_io.{_name}", f"io.{_name}")
+
+export_op("ReadFile", "filename", "read_file", "io.read_file", doc="The content of a file, a string scalar.")
+export_op(
+    "WriteFile",
+    "filename, contents",
+    "write_file",
+    "io.write_file",
+    doc="An operation that makes `contents` (a string scalar) the content of a file, in a directory made if need be.",
+)
+export_op(
+    "MatchingFiles",
+    "pattern",
+    "matching_files",
+    "io.matching_files",
+    doc="The files that match a pattern (or any of several): a string vector, in the order of their names.",
+)
 
 
 @export("resource_loader.load_resource")
