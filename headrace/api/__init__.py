@@ -80,6 +80,12 @@ from headrace.api import (
     partitioned_variables as partitioned_variables,
 )
 from headrace.api import (
+    init_ops as init_ops,
+)
+from headrace.api import (
+    init_orthogonal as init_orthogonal,
+)
+from headrace.api import (
     random_ops as random_ops,
 )
 from headrace.api import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api import array_ops, linalg_ops, random_ops
+from headrace.api import array_ops, random_ops
 from headrace.api.export import export
 from headrace.api.source import constant
 from headrace.core import dtypes
@@ -310,6 +310,8 @@ class Identity(Initializer):
         self.dtype = _floating(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        from headrace.api import linalg_ops
+
         sizes = _sizes(shape, partition_info)
         if len(sizes) != 2:
             raise ValueError(

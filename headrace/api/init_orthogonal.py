@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api import array_ops, linalg_ops, random_ops
+from headrace.api import array_ops, random_ops
 from headrace.api.export import export
 from headrace.api.init_ops import Initializer
 from headrace.api.source import constant
@@ -116,6 +116,8 @@ class _ConvolutionOrthogonal(_OrthogonalInitializer):
 
     def _block(self, size: int) -> Kernel:
         """A kernel with a window of 2: along each axis one entry projects, the other one keeps the rest."""
+        from headrace.api import linalg_ops
+
         projections = [self._projection(size) for _ in range(self._rank)]
         identity = linalg_ops.eye(size, dtype=self.dtype)
         block = {}

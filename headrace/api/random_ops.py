@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api import array_ops
 from headrace.api.control_flow_basic import with_dependencies
 from headrace.api.diagnostic import Assert
 from headrace.api.export import export
@@ -102,8 +103,6 @@ def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None
 
     The run fails with InvalidArgumentError where `value` is smaller than `size` along an axis.
     """
-    from headrace.api import array_ops
-
     with name_scope(name, "random_crop", [value, size]) as scope:
         value = convert_to_tensor(value, name="value")
         size = convert_to_tensor(size, dtypes.int32, "size")
@@ -170,8 +169,6 @@ def random_gamma(
     underflows it is the smallest normal number, never 0. Returns `shape` numbers for each pair:
     shape + (alpha + beta).shape.
     """
-    from headrace.api import array_ops
-
     with name_scope(name, "random_gamma", [shape, alpha, beta]):
         shape = convert_to_tensor(shape, dtypes.int32, "shape")
         alpha = convert_to_tensor(alpha, dtype, "alpha")
