@@ -123,3 +123,6 @@ from headrace.ops import (
 from headrace.ops import (
     summary_ops as summary_ops,
 )
+from headrace.ops import (
+    training as training,
+)
