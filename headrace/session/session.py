@@ -97,8 +97,8 @@ class BaseSession:
         if not feed_dict:
             try:
                 prepared = self._prepared.get(key) if key is not None else None
-            except TypeError:
-                prepared = None
+            except TypeError:  # a nested list is no key
+                key = prepared = None
             if prepared is None or self._closed or prepared.mutations != self._graph._mutations:
                 prepared = self._prepare(key, fetches, ())
             if prepared.raw is not None:
