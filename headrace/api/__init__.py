@@ -80,6 +80,9 @@ from headrace.api import (
     partitioned_variables as partitioned_variables,
 )
 from headrace.api import (
+    protos as protos,
+)
+from headrace.api import (
     init_ops as init_ops,
 )
 from headrace.api import (
