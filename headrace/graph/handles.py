@@ -13,13 +13,16 @@ HandleData = tuple[DType, Dims]
 def handle_data(tensor: Tensor) -> HandleData | None:
     """The type and shape of the variable behind a handle; None where they are not known.
 
-    Follows the handle through what passes it on (Identity) to the op that made it, or to a placeholder on which
-    `set_handle_data` noted them (a handle captured by a function).
+    Follows the handle through what passes it on (Identity, the capture by a function) to the op that made it, or to a
+    tensor on which `set_handle_data` noted them.
     """
     while True:
         extra = tensor._extra
         if extra is not None and "_resource_data" in extra:
             return extra["_resource_data"]
+        if extra is not None and "_captured_from" in extra:
+            tensor = extra["_captured_from"]
+            continue
         op = tensor._op
         attrs = op._attrs
         if op._definition.effects & Effect.HANDLE:

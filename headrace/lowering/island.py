@@ -27,7 +27,7 @@ class Island:
     inputs: tensors whose values come from feeds or earlier segments; static ones are those whose value decides a shape.
     outputs: tensors that are fetched or used by later segments.
     reads, writes: (key, version) of the state that goes in and comes out. donate: the old buffers of what is written are
-    reused.
+    reused, and what comes out must be stored even where a check failed.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Island:
     def program(self, static_values: Sequence[np.ndarray]) -> tuple[Any, checks.Collector]:
         """The jitted function for these static values, and its checks (filled when it is first called).
 
-        The function takes (donated state, kept state, inputs, constants) and returns (outputs, written state, checks).
+        The function takes (donated state, kept state, inputs, constants) and returns (outputs, written state, checks);
+        the checks end with the old values of what is donated (see `_guarded`).
         """
         key = tuple((v.dtype.str, v.shape, v.tobytes()) for v in static_values)
         found = self._programs.get(key)
@@ -96,10 +97,32 @@ class Island:
             with checks.collecting(collector):
                 trace(self.ops, values, self._order, state, self._must_fold, self._fed)
             outputs = tuple(self._output(t, values, state) for t in self.outputs)
+            outcome = checks.outcome_of(collector)
+            if outcome and self.donated:
+                written, restored = self._guarded(state, outcome[0])
+                return outputs, written, (*outcome, restored)
             written = tuple(_strong(state.read(key, version)) for key, version in self.writes)
-            return outputs, written, checks.outcome_of(collector)
+            return outputs, written, outcome
 
         return island
+
+    def _guarded(self, state: StateView, failed: Any) -> tuple[tuple, tuple]:
+        """What is written, and the old values of `donated`, of a program that may fail.
+
+        A donated buffer is gone after the call: where a check fails, the program itself gives the old value back, as what
+        is written (None among the old values), or beside it where the shape has changed.
+        """
+        base = dict(self.donated)
+        newest = {key: version for key, version in self.writes}
+        written: list[Any] = []
+        restored: dict[str, Any] = {}
+        for key, version in self.writes:
+            value = None
+            if key in base and version == newest[key]:
+                value = state.unless(failed, key, version, base[key])
+                restored[key] = state.read(key, base[key]) if value is None else None
+            written.append(_strong(state.read(key, version) if value is None else value))
+        return tuple(written), tuple(restored[key] for key, _ in self.donated)
 
     def _output(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)

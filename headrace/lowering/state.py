@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
+from headrace.lowering.row_updates import Where, outside, updated
+
 INITIAL = -1
 
 
@@ -14,12 +18,14 @@ class StateView:
     `load(key)` gives the version from before the run; it is asked once for each key that is read.
     """
 
-    __slots__ = ("_load", "_newest", "_values")
+    __slots__ = ("_load", "_newest", "_row_writes", "_values")
 
     def __init__(self, load: Callable[[str], Any]) -> None:
         self._load = load
         self._values: dict[tuple[str, int], Any] = {}
         self._newest: dict[str, int] = {}
+        # (key, version) -> how it differs from the version before: rows that were changed
+        self._row_writes: dict[tuple[str, int], list[tuple[str, Where, Any]]] = {}
 
     def read(self, key: str, version: int) -> Any:
         """The value that write number `version` left; -1: from before the run."""
@@ -34,6 +40,7 @@ class StateView:
     def write(self, key: str, version: int, value: Any) -> None:
         """Sets what write number `version` leaves."""
         self._values[key, version] = value
+        self._row_writes.pop((key, version), None)
         if version > self._newest.get(key, INITIAL):
             self._newest[key] = version
 
@@ -44,6 +51,35 @@ class StateView:
     def put(self, key: str, version: int, value: Any) -> None:
         """Notes a version that comes from elsewhere: it is read, and not one of this view's writes."""
         self._values[key, version] = value
+
+    def write_rows(self, key: str, before: int, version: int, kind: str, where: Where, updates: Any) -> None:
+        """Sets what write number `version` leaves: version `before` with some rows changed."""
+        steps = None
+        if before == version:
+            steps = self._row_writes.get((key, version))
+        elif before == version - 1:
+            steps = []
+        self.write(key, version, updated(kind, self.read(key, before), where, updates))
+        if steps is not None and where:
+            self._row_writes[key, version] = [*steps, (kind, where, updates)]
+
+    def unless(self, failed: Any, key: str, version: int, base: int) -> Any:
+        """Version `version` if `failed` (a traced bool) is false, version `base` if it is true.
+
+        Changed rows are changed again under the condition, so that a donated buffer is still updated in place. None
+        where the two differ in shape.
+        """
+        if version == base:
+            return self.read(key, base)
+        steps = self._row_writes.get((key, version))
+        if steps is None:
+            old, new = self.read(key, base), self.read(key, version)
+            return jnp.where(failed, old, new) if old.shape == new.shape else None
+        rows = self.unless(failed, key, version - 1, base)
+        for kind, where, updates in steps:
+            if rows is not None:
+                rows = updated(kind, rows, outside(rows, where, failed), updates)
+        return rows
 
     @property
     def written(self) -> dict[str, Any]:
@@ -68,6 +104,14 @@ class Slot:
         """Makes `value` the version that this operation leaves, seen by whatever comes after it."""
         self._version = self._base + 1
         self._view.write(self.key, self._version, value)
+
+    def write_rows(self, kind: str, where: Where, updates: Any) -> None:
+        """As `write`, of the present value with rows changed: see `row_updates.updated`.
+
+        What changes few rows of a large variable does it this way: in a program the buffer is then changed in place.
+        """
+        before, self._version = self._version, self._base + 1
+        self._view.write_rows(self.key, before, self._version, kind, where, updates)
 
     @property
     def initialized(self) -> bool:

@@ -224,6 +224,7 @@ resource_gather = define(
     "resource: resource, indices: Tindices -> output: dtype",
     "batch_dims: int = 0, validate_indices: bool = true, dtype: type, Tindices: {index}",
     effects=Effect.STATEFUL | Effect.FALLIBLE,
+    checked_inputs=("indices",),
 )
 
 
@@ -276,6 +277,7 @@ resource_gather_nd = define(
     "resource: resource, indices: Tindices -> output: dtype",
     "dtype: type, Tindices: {index}",
     effects=Effect.STATEFUL | Effect.FALLIBLE,
+    checked_inputs=("indices",),
 )
 
 

@@ -5,86 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from headrace.graph import shapes
 from headrace.graph.handles import handle_dims
 from headrace.graph.op_def import Effect, define
 from headrace.lowering.index_checks import check_positions, check_rows
-
-
-def _numpy_update(ufunc: Any) -> Callable[..., None]:
-    def update(rows, where, updates):
-        if ufunc is None:
-            rows[where] = updates
-        else:
-            ufunc.at(rows, where, updates)
-
-    return update
-
-
-def _divide_in_place(rows, where, updates):
-    """Divides one row after the other, since an index may be named more than once."""
-    updates = np.broadcast_to(updates, rows[where].shape)
-    count = np.prod(where[0].shape, dtype=int)
-    columns = [column.reshape(-1) for column in where]
-    updates = updates.reshape(count, *updates.shape[where[0].ndim :])
-    for i in range(count):
-        at = tuple(column[i] for column in columns)
-        if rows.dtype.kind in "iu":
-            quotient = np.abs(rows[at]) // np.abs(updates[i])
-            rows[at] = (quotient * np.sign(rows[at]) * np.sign(updates[i])).astype(rows.dtype)
-        else:
-            rows[at] = rows[at] / updates[i]
-
-
-def _divide_traced(rows, where, updates):
-    """As `_divide_in_place`, as a loop of the program: integers are cut off, repeated rows divided again."""
-    count = int(np.prod(where[0].shape, dtype=np.int64))
-    row_shape = rows.shape[len(where) :]
-    columns = [jnp.asarray(column).reshape(-1) for column in where]
-    updates = jnp.broadcast_to(updates, (*where[0].shape, *row_shape)).reshape(count, *row_shape)
-
-    def divide_row(i, rows):
-        at = tuple(column[i] for column in columns)
-        return rows.at[at].set(
-            jax.lax.div(rows[at], updates[i]), mode="drop", wrap_negative_indices=False
-        )
-
-    return jax.lax.fori_loop(0, count, divide_row, rows)
-
-
-def _traced(method: str) -> Callable[..., Any]:
-    def update(rows, where, updates):
-        return getattr(rows.at[where], method)(updates, mode="drop", wrap_negative_indices=False)
-
-    return update
-
-
-# How rows change: NumPy in place, and traced.
-_UPDATES: dict[str, tuple[Callable[..., None], Callable[..., Any]]] = {
-    "Update": (_numpy_update(None), _traced("set")),
-    "Add": (_numpy_update(np.add), _traced("add")),
-    "Sub": (_numpy_update(np.subtract), _traced("subtract")),
-    "Mul": (_numpy_update(np.multiply), _traced("multiply")),
-    "Div": (_divide_in_place, _divide_traced),
-    "Min": (_numpy_update(np.minimum), _traced("min")),
-    "Max": (_numpy_update(np.maximum), _traced("max")),
-}
-
-
-def _write_rows(kind: str, slot: Any, where: tuple[Any, ...], updates: Any) -> None:
-    """Changes the rows `where` (a column of row numbers for each axis) of the variable in `slot`."""
-    rows = slot.read()
-    in_place, traced = _UPDATES[kind]
-    if all(isinstance(v, (np.ndarray, np.generic)) for v in (rows, updates, *where)):
-        rows = np.array(rows)
-        in_place(rows, where, updates)
-    elif np.prod(where[0].shape, dtype=np.int64):
-        rows = traced(jnp.asarray(rows), where, updates)
-    slot.write(rows)
 
 
 # ---- ScatterUpdate, ScatterAdd, ...: row numbers along the first axis
@@ -126,7 +50,7 @@ def _scatter_rule(kind: str, returns_ref: bool) -> Callable[..., Any]:
                 f"updates.shape {list(updates.shape)}, indices.shape {list(indices.shape)}, "
                 f"params.shape {list(params.shape)}"
             )
-        _write_rows(kind, ref, (indices,), updates)
+        ref.write_rows(kind, (indices,), updates)
         return ref if returns_ref else ()
 
     return scatter
@@ -139,6 +63,7 @@ def _define_scatter(kind: str, element: str, resource_element: str, locking: str
         "ref: Ref(T), indices: Tindices, updates: T -> output_ref: Ref(T)",
         f"T: {element}, Tindices: {{index}}, use_locking: bool = {locking}",
         effects=Effect.FALLIBLE,
+        checked_inputs=("indices",),
         writes=("ref",),
     )
     reference.shape(_scatter_shape)
@@ -150,6 +75,7 @@ def _define_scatter(kind: str, element: str, resource_element: str, locking: str
         "resource: resource, indices: Tindices, updates: dtype ->",
         f"dtype: {resource_element}, Tindices: {{index}}",
         effects=Effect.STATEFUL | Effect.FALLIBLE,
+        checked_inputs=("indices",),
         writes=("resource",),
     )
     resource.shape(_resource_scatter_shape)
@@ -215,7 +141,7 @@ def _scatter_nd_rule(kind: str, returns_ref: bool) -> Callable[..., Any]:
                 f"slice_dim: {depth}, and batch_dim: {indices.ndim - 1}"
             )
         check_positions(op, indices, params.shape)
-        _write_rows(kind, ref, tuple(indices[..., i] for i in range(depth)), updates)
+        ref.write_rows(kind, tuple(indices[..., i] for i in range(depth)), updates)
         return ref if returns_ref else ()
 
     return scatter_nd
@@ -228,6 +154,7 @@ def _define_scatter_nd(kind: str, element: str, locking: str) -> None:
         "ref: Ref(T), indices: Tindices, updates: T -> output_ref: Ref(T)",
         f"T: {element}, Tindices: {{index}}, use_locking: bool = {locking}",
         effects=Effect.FALLIBLE,
+        checked_inputs=("indices",),
         writes=("ref",),
     )
     reference.shape(_scatter_nd_shape)
@@ -239,6 +166,7 @@ def _define_scatter_nd(kind: str, element: str, locking: str) -> None:
         "ref: resource, indices: Tindices, updates: T ->",
         "T: type, Tindices: {index}, use_locking: bool = true",
         effects=Effect.STATEFUL | Effect.FALLIBLE,
+        checked_inputs=("indices",),
         writes=("ref",),
     )
     resource.shape(_resource_scatter_nd_shape)

@@ -25,6 +25,7 @@ from headrace.lowering.evaluate import Values, arguments_of, call_host, store_ou
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
 from headrace.lowering.not_compilable import NotCompilable
+from headrace.lowering.row_updates import updated
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, runs_on_host, split
@@ -71,7 +72,7 @@ class Step:
         self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
         self.is_empty = not self.split.segments and not fetches
         self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
-        self._not_compilable = False
+        self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
 
     # ---- planning
@@ -124,14 +125,7 @@ class Step:
             results = self._interpret(feed_values)
             self._runs[key] = 1
             return results
-        if self._not_compilable:
-            return self._interpret(feed_values)
-        try:
-            results = self._run_compiled(feed_values)
-        except NotCompilable:
-            # Found while tracing, before anything ran that cannot run again: what follows is interpreted.
-            self._not_compilable = True
-            return self._interpret(feed_values)
+        results = self._run_compiled(feed_values)
         self._runs[key] = runs + 1
         return results
 
@@ -215,10 +209,17 @@ class Step:
         state = StateView(self.load)
         with context.running(self):
             for number, segment in enumerate(segments):
-                if segment.is_island:
+                if segment.is_island and number not in self._not_compilable:
                     island = self._islands.get(number) or self._make_island(number, segment)
-                    self._run_island(island, values, state, last=number == len(segments) - 1)
-                else:
+                    try:
+                        self._run_island(island, values, state, last=number == len(segments) - 1)
+                    except NotCompilable:
+                        # Found out while tracing, before any of it ran.
+                        self._not_compilable.add(number)
+                if number in self._not_compilable:
+                    self._add_free(segment.ops, values)
+                    self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
+                elif not segment.is_island:
                     for op in segment.ops:
                         store_outputs(op, self._evaluate_on_host(op, values, state), values, self.fed)
         results = [self.fetched(t, values, state) for t in self.fetches]
@@ -227,15 +228,20 @@ class Step:
         return results
 
     def _evaluate_on_host(self, op: Operation, values: Values, state: StateView) -> Any:
-        for tensor in op._inputs:
-            if tensor not in values and tensor._op in self.split.free:
-                values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+        self._add_free([op], values)
         arguments = arguments_of(op, values, self.order, state, self._run_ops)
         if op._definition.host_rule is None:
             return run_kernel(op, arguments)
         if op._definition.function_attrs:
             return op._definition.host_rule(op, *arguments)
         return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
+
+    def _add_free(self, ops: Sequence[Operation], values: Values) -> None:
+        """Adds the constants that `ops` take: they belong to no segment."""
+        for op in ops:
+            for tensor in op._inputs:
+                if tensor not in values and tensor._op in self.split.free:
+                    values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
 
     def _make_island(self, number: int, segment: Segment) -> Island:
         with self._lock:
@@ -273,7 +279,6 @@ class Step:
         ]
         reads, writes = self._island_state(segment, outputs)
         last = number == len(self.split.segments) - 1
-        donate = last and self.split.fallible.isdisjoint(segment.ops)
         return Island(
             segment.ops,
             traced,
@@ -285,7 +290,7 @@ class Step:
             self.split.must_fold,
             free,
             self.fed,
-            donate,
+            donate=last,
         )
 
     @property
@@ -305,9 +310,9 @@ class Step:
             mine = [i for i, op in enumerate(writers) if op in inside]
             if mine:
                 # The newest version, and older ones that somebody outside reads.
-                outside = {v for (op, k), v in order.read_version.items() if k == key and op not in inside}
+                outside = {v for op, k, v in order.reads() if k == key and op not in inside}
                 writes.update(((key, i), None) for i in mine if i == mine[-1] or i in outside)
-        for (op, key), version in order.read_version.items():
+        for op, key, version in order.reads():
             if op in inside and (version == INITIAL or order.writers[key][version] not in inside):
                 overwrites = version == INITIAL and key not in order.initial_reads
                 if not overwrites and not self._only_overwrites(op, key):
@@ -338,12 +343,25 @@ class Step:
             kept = tuple(self._present(state, *r) for r in island.kept)
             outputs, written, outcome = program(donated, kept, inputs, island.constants)
             if outcome:
-                raise_if_failed(outcome, collector)
+                try:
+                    raise_if_failed(outcome, collector)
+                except errors.OpError:
+                    self._restore(island, written, outcome)
+                    raise
             for (key, version), value in zip(island.writes, written, strict=True):
                 state.write(key, version, value)
             if last:
                 self.commit(state.written)
         values.update(zip(island.outputs, outputs, strict=True))
+
+    def _restore(self, island: Island, written: tuple, outcome: tuple) -> None:
+        """Stores again what was donated to a program in which a check failed."""
+        if not island.donated:
+            return
+        newest = {key: value for (key, _), value in zip(island.writes, written, strict=True)}
+        for (key, version), old in zip(island.donated, outcome[-1], strict=True):
+            if version == INITIAL:
+                self.resources.cell(key).value = newest[key] if old is None else old
 
     def load(self, key: str) -> Any:
         """The value of a variable from before the run. Raises FailedPreconditionError: it has none."""
@@ -385,7 +403,7 @@ class Step:
 
     def _specialise(self) -> None:
         """After a compiled run: makes the following runs one call, where the step is a single island without checks."""
-        if self._compiled is not None or len(self.split.segments) != 1 or 0 not in self._islands:
+        if self._compiled is not None or len(self.split.segments) != 1 or 0 not in self._islands or self._not_compilable:
             return
         island = self._islands[0]
         if island.static_inputs or island.is_fallible or not island._programs:
@@ -491,6 +509,9 @@ class _HostSlot(Slot):
 
     def write(self, value: Any) -> None:
         self._slot.write(value)
+
+    def write_rows(self, kind: str, where: Any, updates: Any) -> None:
+        self._slot.write(updated(kind, self.read(), where, updates))
 
     @property
     def initialized(self) -> bool:
