@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headrace.core import dtypes
 from headrace.core.dtypes import DType
@@ -19,6 +19,9 @@ from headrace.graph.graph import Graph
 from headrace.graph.op_def import REGISTRY, ArgSpec, OpDef, Signature, lookup
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing import Any  # not while running: `raw.Any` is the op
 
 _functions: dict[str, Callable[..., Any]] = {}
 _result_types: dict[str, Any] = {}
