@@ -477,10 +477,18 @@ class Step:
 
 
 def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:
-    """The error for reading a variable that has no value yet."""
-    name = key.rpartition("|")[2]
+    """The error for reading a variable that has no value yet; `op` is what reads it."""
+    container, _, name = key.rpartition("|")
+    if op is not None and any(t._dtype is dtypes.resource for t in op._inputs):
+        message = (
+            f"Error while reading resource variable {name} from Container: {container or 'localhost'}. "
+            "This could mean that the variable was uninitialized. "
+            f"Not found: Resource {container or 'localhost'}/{name} does not exist: run its initializer"
+        )
+    else:
+        message = f"Attempting to use uninitialized value {name}: run its initializer"
     return errors.FailedPreconditionError(
-        None, op, f"Attempting to use uninitialized value {name}: run its initializer (or restore it) in this session first"
+        None, op, f"{message} (or restore it) in this session first"
     )
 
 
