@@ -3,6 +3,7 @@
 import sys as _sys
 
 import headrace.api
+import headrace.losses
 import headrace.summary
 import headrace.train
 from headrace.api import namespace as _namespace
