@@ -23,6 +23,9 @@ from headrace.api import (
     custom_gradient as custom_gradient,
 )
 from headrace.api import (
+    diag_ops as diag_ops,
+)
+from headrace.api import (
     diagnostic as diagnostic,
 )
 from headrace.api import (
@@ -44,10 +47,19 @@ from headrace.api import (
     graph_util as graph_util,
 )
 from headrace.api import (
+    init_ops as init_ops,
+)
+from headrace.api import (
+    init_orthogonal as init_orthogonal,
+)
+from headrace.api import (
     join_ops as join_ops,
 )
 from headrace.api import (
     logging as logging,
+)
+from headrace.api import (
+    mask_ops as mask_ops,
 )
 from headrace.api import (
     math_ops as math_ops,
@@ -83,12 +95,6 @@ from headrace.api import (
     protos as protos,
 )
 from headrace.api import (
-    init_ops as init_ops,
-)
-from headrace.api import (
-    init_orthogonal as init_orthogonal,
-)
-from headrace.api import (
     random_ops as random_ops,
 )
 from headrace.api import (
@@ -107,7 +113,13 @@ from headrace.api import (
     source as source,
 )
 from headrace.api import (
+    space_ops as space_ops,
+)
+from headrace.api import (
     state_ops as state_ops,
+)
+from headrace.api import (
+    template as template,
 )
 from headrace.api import (
     variable_scope as variable_scope,

@@ -497,7 +497,24 @@ class _PureVariableScope:
         scopes.current_scope = self._old
 
 
-def _unique_scope_name(prefix: str) -> str:
+def pure_variable_scope(name_or_scope: Any, **settings: Any) -> _PureVariableScope:
+    """A block as of `variable_scope` that opens no name scope."""
+    keys = (
+        "initializer",
+        "regularizer",
+        "caching_device",
+        "partitioner",
+        "custom_getter",
+        "dtype",
+        "use_resource",
+        "constraint",
+    )
+    return _PureVariableScope(
+        name_or_scope, settings.pop("reuse", None), None, {k: settings.pop(k, None) for k in keys}
+    )
+
+
+def unique_scope_name(prefix: str) -> str:
     """`prefix`, or `prefix_1`, ...: what was not opened yet in the scope in force."""
     scopes = get_variable_scope_store()
     outer = scopes.current_scope.name
@@ -592,7 +609,7 @@ class variable_scope:
             name_block = name_block or open_name_scope(self._default_name)
             opened = blocks.enter_context(name_block)
             pure = _PureVariableScope(
-                _unique_scope_name(self._default_name), None, opened, self._settings
+                unique_scope_name(self._default_name), None, opened, self._settings
             )
         else:
             if not isinstance(given, (VariableScope, str)):
