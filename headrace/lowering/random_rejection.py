@@ -145,10 +145,12 @@ def _draw_lanes(
         return np.zeros(shape + parameter.shape, dtype), state
     host = isinstance(state, np.ndarray) and isinstance(parameter, np.ndarray)
     xp = np if host else jnp
-    # All numbers of the first parameter come first in the stream, and last in the result's axes.
-    parameter_of_lane = xp.repeat(parameter.reshape(-1).astype(np.float64), samples)
-    block = np.arange(size, dtype=np.uint64) * np.uint64(RESERVED_PER_OUTPUT)
-    lanes = start(parameter_of_lane, block if host else jnp.asarray(block))
+    # All numbers of the first parameter come first in the stream, and last in the result's axes. Both arrays are
+    # computed, not constants: XLA would work out beforehand, slowly, what follows from a constant.
+    column = parameter.reshape(-1, 1).astype(np.float64)
+    parameter_of_lane = xp.broadcast_to(column, (parameters, samples)).reshape(-1)
+    number = np.arange(size, dtype=np.uint64) if host else lax.iota(np.uint64, size)
+    lanes = start(parameter_of_lane, number * np.uint64(RESERVED_PER_OUTPUT))
     if host:
         with np.errstate(all="ignore"):
             values = _run_lanes_numpy(state, lanes, one_round)
