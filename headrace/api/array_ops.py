@@ -205,7 +205,7 @@ def matrix_transpose(a: Any, name: str = "matrix_transpose", conjugate: bool = F
         if dims is None:
             count = rank(a)
             first = raw.Range(0, count - 2, 1)
-            perm: Any = raw.ConcatV2([first, [count - 1, count - 2]], 0)
+            perm: Any = raw.ConcatV2([first, [count - 1, count - 2]], 0, name="concat")
         else:
             n = len(dims)
             if n < 2:
@@ -250,23 +250,15 @@ def _filled(value: Any, shape: Any, dtype: Any, name: str | None, default_name: 
             element = ""
         if not isinstance(shape, Tensor):
             sizes = _static_sizes(shape)
-            if sizes is not None:
-                if (
-                    None not in sizes
-                    and np.prod(sizes, dtype=np.int64) < _SMALL
-                    and all(s >= 0 for s in sizes)
-                ):
+            if sizes is not None and all(s is not None and s >= 0 for s in sizes):
+                if np.prod(sizes, dtype=np.int64) < _SMALL:
                     return constant(element, dtype, sizes, name=scope)
-                if isinstance(shape, TensorShape) and None not in sizes:
-                    shape = list(sizes)
-            shape = convert_to_tensor(shape, dtype=dtypes.int32 if _is_empty(shape) else None)
-        if shape._dims is not None and len(shape._dims) != 1:
+                shape = convert_to_tensor(TensorShape(sizes))
+            else:
+                shape = convert_to_tensor(shape, dtype=dtypes.int32)
+        if shape._dims == ():
             shape = raw.Reshape(shape, [-1])
         return raw.Fill(shape, constant(element, dtype), name=scope)
-
-
-def _is_empty(shape: Any) -> bool:
-    return isinstance(shape, (list, tuple)) and not shape
 
 
 def _static_sizes(shape: Any) -> list[int | None] | None:

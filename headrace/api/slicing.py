@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api.array_ops import reshape, shape
+from headrace.api.array_ops import ones_like, reshape, shape
 from headrace.api.export import export
 from headrace.api.framework import name_scope
 from headrace.api.join_ops import concat, stack
@@ -136,12 +136,7 @@ def strided_slice(
     Raises ValueError: the entries do not fit `input_`.
     """
     if strides is None:
-        begin = convert_to_tensor(begin)
-        strides = (
-            raw.OnesLike(begin)
-            if begin._dims is None
-            else np.ones(begin._dims, begin.dtype.as_numpy_dtype)
-        )
+        strides = ones_like(begin)
     masks = {
         "begin_mask": begin_mask,
         "end_mask": end_mask,

@@ -563,9 +563,9 @@ class Variable(metaclass=VariableMetaclass):
         raise TypeError("'Variable' object is not iterable.")
 
     def __getitem__(self, key: Any) -> Tensor:
-        from headrace.api.array_ops import _slice_helper
+        from headrace.api.slicing import slice_helper
 
-        return _slice_helper(self.value(), key, self)
+        return slice_helper(self.value(), key, self)
 
     @staticmethod
     def _OverloadAllOperators() -> None:

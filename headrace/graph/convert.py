@@ -139,9 +139,7 @@ def _pack_list(value: Any, dtype: Any = None, name: str | None = None, as_ref: b
     from headrace.graph import raw
 
     wanted = dtype if dtype is not None else _element_type(value)
-    graph = default.get_default_graph()
-    with graph.name_scope(name or "packed") as scope:
-        return _stack(value, wanted, raw, scope)
+    return _stack(value, wanted, raw, default.get_default_graph(), name or "packed")
 
 
 def _element_type(value: Any) -> DType | None:
@@ -155,26 +153,26 @@ def _element_type(value: Any) -> DType | None:
     return dtypes.as_dtype(found).base_dtype if found is not None else None
 
 
-def _stack(value: Any, dtype: DType | None, raw: Any, name: str | None) -> Tensor:
-    elements: list[Tensor] = []
-    constant: bool = True
-    for i, item in enumerate(value):
-        if isinstance(item, (list, tuple)) and _holds_tensors(item):
-            elements.append(_stack(item, dtype, raw, None))
-            constant = False
-        elif _is_symbolic(item):
-            tensor = convert_to_tensor(item)
-            if dtype is not None and tensor._dtype.base_dtype != dtype:
-                raise TypeError(
-                    f"Cannot convert a list containing a tensor of dtype {tensor._dtype.base_dtype!r} to {dtype!r} "
-                    f"(Tensor is: {tensor!r})"
-                )
-            elements.append(tensor)
-            constant = False
-        else:
-            elements.append(constant_from_value(item, dtype, str(i)))
-    del constant
-    return raw.Pack(elements, axis=0, name=name or "packed")
+def _stack(value: Any, dtype: DType | None, raw: Any, graph: Graph, name: str) -> Tensor:
+    """A `Pack` of the elements; what is constant in it becomes constants named by their position."""
+    with graph.name_scope(name) as scope:
+        elements: list[Tensor] = []
+        for i, item in enumerate(value):
+            if isinstance(item, (list, tuple)) and _holds_tensors(item):
+                elements.append(_stack(item, dtype, raw, graph, str(i)))
+            elif _is_symbolic(item) and not isinstance(item, (list, tuple)):
+                tensor = convert_to_tensor(item)
+                if dtype is not None and tensor._dtype.base_dtype != dtype:
+                    raise TypeError(
+                        f"Cannot convert a list containing a tensor of dtype {tensor._dtype.base_dtype!r} to {dtype!r} "
+                        f"(Tensor is: {tensor!r})"
+                    )
+                elements.append(tensor)
+            else:
+                if isinstance(item, (list, tuple)):
+                    graph.unique_name(str(i))  # TensorFlow uses the name up before it finds no tensor inside
+                elements.append(constant_from_value(item, dtype, str(i)))
+        return raw.Pack(elements, axis=0, name=scope)
 
 
 register_tensor_conversion_function((list, tuple), _pack_list, 99)

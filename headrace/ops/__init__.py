@@ -37,6 +37,12 @@ from headrace.ops import (
     diagnostic as diagnostic,
 )
 from headrace.ops import (
+    diagonal as diagonal,
+)
+from headrace.ops import (
+    edit_distance as edit_distance,
+)
+from headrace.ops import (
     einsum as einsum,
 )
 from headrace.ops import (
@@ -62,6 +68,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     pad as pad,
+)
+from headrace.ops import (
+    patches as patches,
 )
 from headrace.ops import (
     pooling as pooling,
@@ -113,6 +122,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     source as source,
+)
+from headrace.ops import (
+    space_batch as space_batch,
 )
 from headrace.ops import (
     state as state,
