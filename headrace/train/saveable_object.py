@@ -211,9 +211,7 @@ def _slices(variables: Any, name: str) -> Iterator[SaveableObject]:
         if isinstance(variable, BaseResourceVariable):
             yield ResourceVariableSaveable(variable, info.spec, name)
         else:
-            yield ReferenceVariableSaveable(
-                convert_to_tensor(variable, as_ref=True), info.spec, name
-            )
+            yield ReferenceVariableSaveable(variable, info.spec, name)
 
 
 def op_list_to_dict(op_list: Any, convert_variable_to_tensor: bool = True) -> dict[str, Any]:

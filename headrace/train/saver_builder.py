@@ -165,7 +165,8 @@ class BaseSaverBuilder:
     ) -> list[tuple[str, list[SaveableObject]]]:
         per_device: dict[str, list[SaveableObject]] = {}
         for saveable in saveables:
-            devices = {device_spec.canonical_name(spec.device) for spec in saveable.specs}
+            # The device of the tensor that is saved, which for a part of a resource variable is its copy on the CPU.
+            devices = {device_spec.canonical_name(spec.tensor.device) for spec in saveable.specs}
             if len(devices) != 1:
                 raise ValueError(
                     f"All tensors of a saveable object must be on the same device: {saveable.name}"
