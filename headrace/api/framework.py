@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.api.export import export, export_value
 from headrace.core import device_spec, dtypes, errors, nest, tensor_proto, tensor_shape
-from headrace.graph import convert, default, type_spec
+from headrace.graph import convert, default, raw, type_spec
 from headrace.graph.graph import Graph
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.operation import Operation
@@ -32,9 +32,9 @@ export_value(device_spec.DeviceSpec, "DeviceSpec")
 export_value(default.get_default_graph, "get_default_graph")
 export_value(default.reset_default_graph, "reset_default_graph")
 export_value(default.get_default_session, "get_default_session")
-export_value(
-    convert.register_tensor_conversion_function, "register_tensor_conversion_function"
-)
+export_value(default.init_scope, "init_scope")
+export_value(raw, "raw_ops")
+export_value(convert.register_tensor_conversion_function, "register_tensor_conversion_function")
 export_value(tensor_proto.make_ndarray, "make_ndarray")
 export_value(tensor_proto.make_tensor_proto, "make_tensor_proto", "contrib.util.make_tensor_proto")
 
@@ -51,9 +51,7 @@ for _error in vars(errors).values():
         export_value(_error, f"errors.{_error.__name__}")
 export_value(errors.OpError, "OpError")
 
-for _function in (
-    "assert_same_structure flatten is_nested map_structure pack_sequence_as"
-).split():
+for _function in ("assert_same_structure flatten is_nested map_structure pack_sequence_as").split():
     export_value(getattr(nest, _function), f"nest.{_function}")
 
 
@@ -117,13 +115,21 @@ def disable_eager_execution() -> None:
 
 
 @export("name_scope", "keras.backend.name_scope")
-class name_scope:  # noqa: N801
+class name_scope:
     """A block whose operations are named `name/...` (`default_name` where name is None), in the graph of `values`.
 
-    Yields the scope with its "/". Raises TypeError: no name at all. ValueError: values of several graphs.
+    Yields the scope with its "/". One object may be entered several times, also inside itself.
+    Raises TypeError: a name that is no string. ValueError: no name at all, or values of several graphs.
     """
 
-    def __init__(self, name: str | None, default_name: str | None = None, values: Any = None) -> None:
+    def __init__(
+        self, name: str | None, default_name: str | None = None, values: Any = None
+    ) -> None:
+        if not (default_name is None or isinstance(default_name, str)):
+            raise TypeError(
+                f"`default_name` type ({type(default_name)}) is not a string type. You likely meant to pass "
+                "this into the `values` kwarg."
+            )
         self._name = default_name if name is None else name
         if self._name is None and values is not None:
             raise ValueError(
@@ -132,7 +138,7 @@ class name_scope:  # noqa: N801
         if not (self._name is None or isinstance(self._name, str)):
             raise TypeError(f"name must be a string, got {self._name!r}")
         self._values = values
-        self._blocks: contextlib.ExitStack | None = None
+        self._blocks: list[contextlib.ExitStack] = []
 
     @property
     def name(self) -> str | None:
@@ -141,14 +147,15 @@ class name_scope:  # noqa: N801
 
     def __enter__(self) -> str:
         graph = graph_of(self._values) if self._values else default.get_default_graph()
-        self._blocks = contextlib.ExitStack()
-        if graph is not default.get_default_graph():
-            self._blocks.enter_context(graph.as_default())
-        return self._blocks.enter_context(graph.name_scope(self._name))
+        with contextlib.ExitStack() as blocks:
+            if graph is not default.get_default_graph():
+                blocks.enter_context(graph.as_default())
+            scope = blocks.enter_context(graph.name_scope(self._name))
+            self._blocks.append(blocks.pop_all())
+        return scope
 
     def __exit__(self, *exception: Any) -> None:
-        if self._blocks is not None:
-            self._blocks.__exit__(*exception)
+        self._blocks.pop().__exit__(*exception)
 
 
 def graph_of(values: Any) -> Graph:
@@ -156,7 +163,11 @@ def graph_of(values: Any) -> Graph:
     found: Graph | None = None
     first: Any = None
     for value in nest.flatten(list(values)) if isinstance(values, (list, tuple)) else [values]:
-        element = value if isinstance(value, (Tensor, Operation)) else getattr(value, "_as_graph_element", lambda: None)()
+        element = (
+            value
+            if isinstance(value, (Tensor, Operation))
+            else getattr(value, "_as_graph_element", lambda: None)()
+        )
         graph = getattr(element, "graph", None)
         if graph is None:
             continue
@@ -215,7 +226,7 @@ class GraphKeys:
     WHILE_CONTEXT = "while_context"
     _SUMMARY_COLLECTION = "_SUMMARY_V2"
     _STREAMING_MODEL_PORTS = "streaming_model_ports"
-    _VARIABLE_COLLECTIONS = (  # noqa: RUF012
+    _VARIABLE_COLLECTIONS = (
         GLOBAL_VARIABLES,
         LOCAL_VARIABLES,
         METRIC_VARIABLES,

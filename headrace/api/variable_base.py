@@ -9,6 +9,7 @@ from typing import Any
 from tensorboard.compat.proto import variable_pb2
 
 from headrace.api.export import PUBLIC, export
+from headrace.core.reference import Reference
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import default
 from headrace.graph.collection_protos import prepend_name_scope, strip_name_scope
@@ -552,6 +553,10 @@ class Variable(metaclass=VariableMetaclass):
         return kind(variable_def=variable_def, import_scope=import_scope)
 
     # ---- Python's protocols
+
+    def experimental_ref(self) -> Reference:
+        """A key for sets and dictionaries that stands for this very variable; `deref()` gives it back."""
+        return Reference(self)
 
     def __hash__(self) -> int:
         return id(self)

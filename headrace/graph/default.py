@@ -60,23 +60,35 @@ def graph_as_default(graph: Graph) -> Iterator[Graph]:
         yield graph
     finally:
         if len(graphs) != depth or graphs[-1] is not graph:
-            raise AssertionError("Nesting violated for default stack: a graph was left out of order")
+            raise AssertionError(
+                "Nesting violated for default stack: a graph was left out of order"
+            )
         graphs.pop()
 
 
 @contextlib.contextmanager
 def init_scope() -> Iterator[None]:
-    """Leaves control flow, control dependencies and bodies of functions: what is made here runs once, by itself."""
-    inner = outer = get_default_graph()
-    while outer.building_function and getattr(outer, "outer_graph", None) is not None:
-        outer = outer.outer_graph
+    """Leaves control flow, control dependencies and bodies of functions: what is made here runs once, by itself.
+
+    The name scope and the devices in force stay.
+    """
+    inner = get_default_graph()
+    outer = next((g for g in reversed(_stacks.graphs) if not g.building_function), None)
+    if outer is None:
+        outer = _get_global_graph()
+    scope, devices = inner.get_name_scope(), inner._scopes.devices
+    old_devices = outer._scopes.devices
     with contextlib.ExitStack() as blocks:
-        if outer is not inner:
-            scope = inner.get_name_scope()
+        if outer is not inner or not _stacks.graphs:
             blocks.enter_context(outer.as_default())
-            blocks.enter_context(outer.name_scope(f"{scope}/" if scope else None))
+        blocks.enter_context(outer.name_scope(f"{scope}/" if scope else None))
         blocks.enter_context(outer.control_dependencies(None))
-        yield
+        if devices:
+            outer._scopes.devices = devices
+        try:
+            yield
+        finally:
+            outer._scopes.devices = old_devices
 
 
 def get_default_session() -> Any:
@@ -131,5 +143,7 @@ def session_for(session: Any, graph: Graph, what: str) -> Any:
                 "explicit session."
             )
     elif session.graph is not graph:
-        raise ValueError(f"Cannot use the given session to {what}: its graph is different from the session's graph.")
+        raise ValueError(
+            f"Cannot use the given session to {what}: its graph is different from the session's graph."
+        )
     return session

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from headrace.core import device_spec
+from headrace.core import site
 from headrace.core.dtypes import DType
 from headrace.graph import default
 from headrace.graph.op_def import OpDef, lookup
 from headrace.graph.operation import Operation
+from headrace.graph.scopes import ControlDependencies, DeviceScope, NameScope, Scopes
 from headrace.graph.tensor import Tensor
 
 TENSORFLOW_VERSION = "1.15.5"
@@ -24,35 +25,6 @@ VERSION_MIN_PRODUCER = 0
 
 _VALID_OP_NAME = re.compile(r"^[A-Za-z0-9.][A-Za-z0-9_.\-/]*$")
 _VALID_SCOPE_NAME = re.compile(r"^[A-Za-z0-9_.\-/]*$")
-
-
-class _ControlDependencies:
-    """One `with graph.control_dependencies(...)` block: what must run first, and which ops already follow it."""
-
-    __slots__ = ("control_inputs", "is_new_stack", "old_context", "old_stack", "seen")
-
-    def __init__(self, control_inputs: list[Operation] | None) -> None:
-        self.is_new_stack = control_inputs is None
-        self.control_inputs = control_inputs or []
-        self.seen: set[Operation] = set()
-        self.old_stack: list[_ControlDependencies] | None = None
-        self.old_context: Any = None
-
-
-class _Scopes(threading.local):
-    """The scopes in force; each thread has its own once the graph is made thread-local."""
-
-    def __init__(self) -> None:
-        self.devices: list[tuple[Callable[[Operation], Any] | None, str]] = []
-        self.control: list[_ControlDependencies] = []
-        self.colocation: list[Operation | None] = []
-        self.name = ""
-        self.attrs: dict[str, Any] = {}
-        self.gradient_overrides: dict[str, str] = {}
-        self.gradient_functions: dict[str, Any] = {}
-        self.container = ""
-        self.original_op: Operation | None = None
-        self.control_flow_context: Any = None
 
 
 class Graph:
@@ -68,7 +40,7 @@ class Graph:
         self._by_name: dict[str, Operation] = {}
         self._names_in_use: dict[str, int] = {}
         self._collections: dict[Any, list[Any]] = {}
-        self._scopes = _Scopes()
+        self._scopes = Scopes()
         self._finalized = False
         self._seed: int | None = None
         self._unfeedable: set[Any] = set()
@@ -78,8 +50,13 @@ class Graph:
         self._functions: dict[str, Any] = {}
         self._producer = VERSION
         self._min_consumer = 0
-        self._scoped_c_graph = None
-        self._variable_creators: list[Any] = []  # the blocks of `tf.variable_creator_scope`, the innermost last
+        self._building_function = False
+        self._invalid_edges: dict[
+            Operation, str
+        ] = {}  # inputs changed to another type: an error when they run
+        self._variable_creators: list[
+            Any
+        ] = []  # the blocks of `tf.variable_creator_scope`, the innermost last
 
     # ---- adding operations
 
@@ -107,6 +84,7 @@ class Graph:
                 attrs["container"] = scopes.container
             op._gradient_function = scopes.gradient_functions.get(definition.name)
             op._original_op = scopes.original_op
+            op._scope_entries = (scopes.devices, scopes.colocation)
             op._control_flow_context = scopes.control_flow_context
             if scopes.colocation:
                 self._apply_colocation(op)
@@ -167,7 +145,9 @@ class Graph:
         dims = rule(op, *_grouped_dims(op))
         if dims.__class__ is list:
             if len(dims) != len(outputs):
-                raise AssertionError(f"{definition.name}: {len(dims)} shapes for {len(outputs)} outputs")
+                raise AssertionError(
+                    f"{definition.name}: {len(dims)} shapes for {len(outputs)} outputs"
+                )
             for tensor, d in zip(outputs, dims, strict=True):
                 object.__setattr__(tensor, "_dims", d)
         else:
@@ -186,16 +166,14 @@ class Graph:
         return found
 
     def _apply_devices(self, op: Operation) -> None:
-        for function, _ in reversed(self._scopes.devices):
-            if function is None:
+        for entry in reversed(self._scopes.devices):
+            if entry.function is None:
                 break
-            op._set_device(function(op) or "")
+            op._set_device(entry.function(op) or "")
 
     def _apply_colocation(self, op: Operation) -> None:
         groups: list[str] = []
-        for other in self._scopes.colocation:
-            if other is None:
-                continue
+        for other, _ in self._scopes.colocation:
             groups += [g.decode() for g in other.colocation_groups()]
             op._device = other._device
         if groups:
@@ -254,10 +232,10 @@ class Graph:
 
         Yields the scope with its "/". Raises ValueError: not a valid scope name.
         """
-        return _NameScope(self, name)
+        return NameScope(self, name)
 
     def _enter_name(self, name: str | None) -> str:
-        """The new name stack for a scope `name`."""
+        """The new name stack for a scope `name`. Raises TypeError: not a string. ValueError: not a valid name."""
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         if name:
@@ -285,7 +263,7 @@ class Graph:
         """A block whose new operations run after `control_inputs` (operations or tensors); None lifts all of them."""
         scopes = self._scopes
         if control_inputs is None:
-            block = _ControlDependencies(None)
+            block = ControlDependencies(None)
         else:
             ops: list[Operation] = []
             for item in control_inputs:
@@ -293,7 +271,7 @@ class Graph:
                 op = element._op if isinstance(element, Tensor) else element
                 if op not in ops:
                     ops.append(op)
-            block = _ControlDependencies(ops)
+            block = ControlDependencies(ops)
         if block.is_new_stack:
             block.old_stack, scopes.control = scopes.control, []
             block.old_context, scopes.control_flow_context = scopes.control_flow_context, None
@@ -306,43 +284,42 @@ class Graph:
                 scopes.control = block.old_stack or []
                 scopes.control_flow_context = block.old_context
 
-    @contextlib.contextmanager
-    def device(self, device_name_or_function: Any) -> Iterator[None]:
+    def device(self, device_name_or_function: Any) -> contextlib.AbstractContextManager[None]:
         """A block whose new operations ask for a device: a name, a DeviceSpec, a function of the operation, or None.
 
         Inner blocks fill in or override outer ones; None ignores the outer ones.
+        Leaving a block before one that was entered later raises RuntimeError.
         """
-        value = device_name_or_function
-        if value is None:
-            entry: tuple[Any, str] = (None, "")
-        elif callable(value) and not isinstance(value, device_spec.DeviceSpec):
-            entry = (value, getattr(value, "__name__", "function"))
-        else:
-            spec = value.to_string() if hasattr(value, "to_string") else value
-            entry = (device_spec.merge_device(spec), spec)
-        scopes = self._scopes
-        scopes.devices = [*scopes.devices, entry]
-        try:
-            yield
-        finally:
-            scopes.devices = scopes.devices[:-1]
+        return DeviceScope(self._scopes, device_name_or_function)
+
+    def colocate_with(
+        self, op: Any, ignore_existing: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
+        """A block whose new operations are placed where `op` is; None with ignore_existing leaves all such blocks.
+
+        Raises ValueError: None without ignore_existing.
+        """
+        if op is None and not ignore_existing:
+            raise ValueError(
+                "Trying to reset colocation (op is None) but ignore_existing is not True"
+            )
+        return self._colocated(
+            self._operation_of(op) if op is not None else None, ignore_existing, site.capture()
+        )
 
     @contextlib.contextmanager
-    def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
-        """A block whose new operations are placed where `op` is; None with ignore_existing leaves all such blocks."""
-        if op is None and not ignore_existing:
-            raise ValueError("Trying to reset colocation (op is None) but ignore_existing is not True")
+    def _colocated(
+        self, anchor: Operation | None, ignore_existing: bool, where: site.Site
+    ) -> Iterator[None]:
         scopes = self._scopes
-        anchor = self._operation_of(op) if op is not None else None
         old_devices, old_colocation = scopes.devices, scopes.colocation
-        # Colocation overrules the device blocks around it.
-        scopes.devices = []
-        if ignore_existing:
-            scopes.colocation = [] if anchor is None else [anchor]
-        else:
-            scopes.colocation = [*old_colocation, anchor]
+        kept = [] if ignore_existing else old_colocation
         if anchor is None:
-            scopes.devices = old_devices
+            scopes.colocation = kept
+        else:
+            scopes.colocation = [*kept, (anchor, where)]
+            # Colocation overrules the device blocks around it.
+            scopes.devices = []
         try:
             yield
         finally:
@@ -436,7 +413,9 @@ class Graph:
 
     # ---- finding elements
 
-    def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Any:
+    def as_graph_element(
+        self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True
+    ) -> Any:
         """The Tensor or Operation that `obj` names or is.
 
         Raises TypeError: neither. ValueError: of another graph. KeyError: no such name.
@@ -444,7 +423,9 @@ class Graph:
         if not (allow_tensor or allow_operation):
             raise ValueError("allow_tensor and allow_operation can't both be False.")
         types = " or ".join(
-            word for word, allowed in (("Tensor", allow_tensor), ("Operation", allow_operation)) if allowed
+            word
+            for word, allowed in (("Tensor", allow_tensor), ("Operation", allow_operation))
+            if allowed
         )
         convert = getattr(obj, "_as_graph_element", None)
         if convert is not None and not isinstance(obj, (Tensor, Operation)):
@@ -470,8 +451,8 @@ class Graph:
             op_name, _, index = name.rpartition(":")
             if not index.isdigit() or ":" in op_name:
                 raise ValueError(
-                    f"The name {name!r} looks a like a Tensor name, but is not a valid one. Tensor names must be of the "
-                    'form "<op_name>:<output_index>".'
+                    f"The name {name!r} looks a like a Tensor name, but is not a valid one. Tensor names must be of "
+                    'the form "<op_name>:<output_index>".'
                 )
             op = self._by_name.get(op_name)
             if op is None:
@@ -603,7 +584,7 @@ class Graph:
     @property
     def building_function(self) -> bool:
         """Whether this graph is the body of a function."""
-        return False
+        return self._building_function
 
     @property
     def seed(self) -> int | None:
@@ -653,24 +634,6 @@ class Graph:
 
     def _is_function(self, name: str) -> bool:
         return name in self._functions
-
-
-class _NameScope:
-    """The context manager of `Graph.name_scope`: a class, since a generator costs three times as much."""
-
-    __slots__ = ("_graph", "_name", "_old")
-
-    def __init__(self, graph: Graph, name: str | None) -> None:
-        self._graph, self._name = graph, name
-
-    def __enter__(self) -> str:
-        scopes = self._graph._scopes
-        stack = self._graph._enter_name(self._name)
-        self._old, scopes.name = scopes.name, stack
-        return stack + "/" if stack else ""
-
-    def __exit__(self, *unused: object) -> None:
-        self._graph._scopes.name = self._old
 
 
 def _grouped_dims(op: Operation) -> list[Any]:

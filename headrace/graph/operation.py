@@ -37,6 +37,7 @@ class Operation:
         "_name",
         "_original_op",
         "_outputs",
+        "_scope_entries",
         "_stack",
     )
 
@@ -62,6 +63,10 @@ class Operation:
         self._original_op: Operation | None = None
         self._control_flow_context: Any = None
         self._gradient_function: Any = None
+        self._scope_entries: tuple[list[Any], list[Any]] = (
+            [],
+            [],
+        )  # blocks of device and colocation
         self._stack = site.capture_stack()
         self._id = 0
         self._outputs = [Tensor(self, i, dtype) for i, dtype in enumerate(output_types)]
@@ -121,7 +126,18 @@ class Operation:
 
     @property
     def _input_types(self) -> list[DType]:
-        return [t._dtype for t in self._inputs]
+        """The types that the signature asks for: a reference type only where a reference is needed."""
+        from headrace.graph.graph import group_by_argument
+
+        types: list[DType] = []
+        for argument, group in zip(
+            self._definition.signature.inputs,
+            group_by_argument(self, list(self._inputs)),
+            strict=True,
+        ):
+            tensors = group if isinstance(group, list) else [group]
+            types += [t._dtype if argument.is_ref else t._dtype.base_dtype for t in tensors]
+        return types
 
     @property
     def _output_types(self) -> list[int]:
@@ -226,19 +242,33 @@ class Operation:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"tensor must be a Tensor: {tensor}")
         if tensor.graph is not self._graph:
-            raise ValueError(f"Tensor {tensor.name!r} must be from the same graph as operation {self._name!r}.")
+            raise ValueError(
+                f"Tensor {tensor.name!r} must be from the same graph as operation {self._name!r}."
+            )
         if not 0 <= index < len(self._inputs):
             raise errors.OutOfRangeError(
-                None, self, f"Cannot update edge: input index [{index}] is out of range of {len(self._inputs)} inputs"
-            )
-        old = self._inputs[index]
-        if not old._dtype.base_dtype == tensor._dtype.base_dtype:
-            raise errors.InvalidArgumentError(
                 None,
                 self,
-                f"Cannot update edge, incompatible types: input {index} of {self._name!r} is {old._dtype.name}, "
-                f"the new tensor {tensor.name!r} is {tensor._dtype.name}.",
+                f"Cannot update edge. Input index [{index}] is greater than the number of total inputs "
+                f"[{len(self._inputs)}].",
             )
+        old = self._inputs[index]
+        if not tensor.shape.is_compatible_with(old.shape):
+            new_dims, old_dims = (
+                str(list(t._dims)).replace(" ", "").replace("None", "?") for t in (tensor, old)
+            )
+            raise errors.InvalidArgumentError(
+                None, self, f"Cannot update edge, incompatible shapes: {new_dims} and {old_dims}."
+            )
+        wanted, got = old._dtype.base_dtype, tensor._dtype.base_dtype
+        if wanted != got:
+            # Reported when it runs, as in TensorFlow: until then the program may change it back.
+            self._graph._invalid_edges[self] = (
+                f"Input {index} of node {self._name} was passed {got.name} from {tensor.name} incompatible with "
+                f"expected {wanted.name}."
+            )
+        else:
+            self._graph._invalid_edges.pop(self, None)
         old._consumers.remove(self)
         inputs = list(self._inputs)
         inputs[index] = tensor
@@ -271,7 +301,9 @@ class Operation:
 
     def _site_line(self) -> str:
         where = self.site()
-        return f"\n  defined at {where.filename}:{where.lineno}, in {where.function}" if where else ""
+        return (
+            f"\n  defined at {where.filename}:{where.lineno}, in {where.function}" if where else ""
+        )
 
     def static(self, index: int) -> Any:
         """The value of input `index` as far as it is known while the graph is built: an array, or None."""
@@ -288,6 +320,24 @@ class Operation:
         """What the lowering rule needs to know of the graph besides attrs (see `OpDef.facts`)."""
         rule = self._definition.facts_rule
         return None if rule is None else rule(self)
+
+    @property
+    def traceback_with_start_lines(self) -> list[Any]:
+        """As `traceback`, each frame with the first line of its function at the end."""
+        starts = [code.co_firstlineno for code, _ in reversed(self._stack)]
+        return [(*line, start) for line, start in zip(self.traceback, starts, strict=True)]
+
+    @property
+    def _device_assignments(self) -> list[Any]:
+        """The blocks of `device` in force when this was made, the outermost first: obj, filename, lineno."""
+        return list(self._scope_entries[0])
+
+    @property
+    def _colocation_dict(self) -> dict[str, Any]:
+        """The anchors of colocation by name, with the place of the block."""
+        from headrace.graph.scopes import ColocationMetadata
+
+        return {op._name: ColocationMetadata(where) for op, where in self._scope_entries[1]}
 
     # ---- running
 

@@ -1,4 +1,4 @@
-"""Shape rules that many op families share. Shapes here are `Dims`: a tuple of int or None, or None for an unknown rank."""
+"""Shape rules that many op families share. Shapes are `Dims`: a tuple of int or None, or None for an unknown rank."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from headrace.graph.tensor import Dims
 def text(dims: Dims) -> str:
     """A shape as TensorFlow prints it: `(2, ?)`, `<unknown>`."""
     return str(TensorShape.of(dims))
+
+
+def bracketed(dims: Dims) -> str:
+    """A shape as TensorFlow's runtime prints it: `[2,?]`, `?`."""
+    return "?" if dims is None else f"[{','.join('?' if d is None else str(d) for d in dims)}]"
 
 
 def unchanged(op: Any, x: Dims, *others: Dims) -> Dims:
@@ -46,6 +51,7 @@ def broadcast(op: Any, a: Dims, b: Dims) -> Dims:
     if a is None or b is None:
         return None
     out: list[int | None] = []
+    unequal: tuple[int, int] | None = None
     for i in range(1, max(len(a), len(b)) + 1):
         x = a[-i] if i <= len(a) else 1
         y = b[-i] if i <= len(b) else 1
@@ -57,9 +63,12 @@ def broadcast(op: Any, a: Dims, b: Dims) -> Dims:
             # A known size other than 1 decides: the unknown one is that, or 1.
             out.append(y if x is None else x)
         else:
-            raise op.error(
-                f"Dimensions must be equal, but are {x} and {y}: shapes {text(a)} and {text(b)} do not broadcast."
-            )
+            unequal = (x, y)  # TensorFlow names the leftmost
+    if unequal is not None:
+        raise op.error(
+            f"Dimensions must be equal, but are {unequal[0]} and {unequal[1]} for '{op.name}' (op: '{op.type}') with "
+            f"input shapes: {bracketed(a)}, {bracketed(b)}."
+        )
     return tuple(reversed(out))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.core import dtypes
 from headrace.core.dtypes import DType
+from headrace.core.reference import Reference
 from headrace.core.tensor_shape import TensorShape, as_shape
 
 if TYPE_CHECKING:
@@ -107,14 +108,20 @@ class Tensor:
     # ---- its place in the graph
 
     def consumers(self) -> list[Operation]:
-        """The operations that take this tensor as an input, each once."""
-        return list(dict.fromkeys(self._consumers))
+        """The operations that take this tensor as an input; one that takes it twice is there twice."""
+        return list(self._consumers)
+
+    def experimental_ref(self) -> Reference:
+        """A key for sets and dictionaries that stands for this very tensor; `deref()` gives it back."""
+        return Reference(self)
 
     def eval(self, feed_dict: Any = None, session: Any = None) -> Any:
         """The value of this tensor in `session` or in the default session."""
         from headrace.graph.default import session_for
 
-        return session_for(session, self.graph, f"evaluate tensor {self.name!r}").run(self, feed_dict)
+        return session_for(session, self.graph, f"evaluate tensor {self.name!r}").run(
+            self, feed_dict
+        )
 
     def _as_node_def_input(self) -> str:
         return self._op._name if self._index == 0 else f"{self._op._name}:{self._index}"
@@ -141,7 +148,9 @@ class Tensor:
     # Equality and hash are object's own: a tensor equals itself, and is a cheap key of dictionaries.
 
     def __len__(self) -> int:
-        raise TypeError(f"len is not well defined for symbolic Tensors. ({self.name}) Please call `x.shape` rather.")
+        raise TypeError(
+            f"len is not well defined for symbolic Tensors. ({self.name}) Please call `x.shape` rather."
+        )
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -157,16 +166,24 @@ class Tensor:
         )
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise NotImplementedError(f"Cannot convert a symbolic Tensor ({self.name}) to a numpy array.")
+        raise NotImplementedError(
+            f"Cannot convert a symbolic Tensor ({self.name}) to a numpy array."
+        )
 
     def __copy__(self) -> Tensor:
         return self
 
     def __repr__(self) -> str:
-        return f"<tf.Tensor '{self.name}' shape={TensorShape.of(self._dims)} dtype={self._dtype.name}>"
+        return (
+            f"<tf.Tensor '{self.name}' shape={TensorShape.of(self._dims)} dtype={self._dtype.name}>"
+        )
 
     def __str__(self) -> str:
-        shape = f", shape={TensorShape.of(self._dims)}" if self._dims is not None else ", shape=<unknown>"
+        shape = (
+            f", shape={TensorShape.of(self._dims)}"
+            if self._dims is not None
+            else ", shape=<unknown>"
+        )
         device = f", device={self.device}" if self.device else ""
         return f'Tensor("{self.name}"{shape}, dtype={self._dtype.name}{device})'
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
+from headrace.core import errors
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 
@@ -30,6 +31,9 @@ def prune(targets: Iterable[Operation], fed: frozenset[Tensor] | set[Tensor]) ->
                 stack.append(before)
     ordered = sorted(needed, key=lambda op: op._id)
     if ordered and ordered[0]._graph._mutations:
+        invalid = ordered[0]._graph._invalid_edges
+        for op in needed & invalid.keys():
+            raise errors.InvalidArgumentError(None, op, invalid[op])
         return _topological(ordered, needed, fed)
     return ordered
 
@@ -57,5 +61,9 @@ def _topological(ops: list[Operation], needed: set[Operation], fed: Iterable[Ten
                 heapq.heappush(ready, (follower._id, follower))
     if len(ordered) != len(ops):
         stuck = [op._name for op in ops if pending[op]]
-        raise ValueError(f"the graph has a cycle through {', '.join(sorted(stuck)[:5])}")
+        raise errors.InvalidArgumentError(
+            None,
+            None,
+            f"Graph is invalid, contains a cycle with {len(stuck)} nodes, including: {', '.join(sorted(stuck)[:5])}",
+        )
     return ordered
