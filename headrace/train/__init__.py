@@ -5,11 +5,44 @@ graph in `graph/meta_graph.py`.
 """
 
 from headrace.train import (
+    adadelta as adadelta,
+)
+from headrace.train import (
+    adagrad as adagrad,
+)
+from headrace.train import (
+    adagrad_da as adagrad_da,
+)
+from headrace.train import (
+    adam as adam,
+)
+from headrace.train import (
     checkpoint_management as checkpoint_management,
 )
 from headrace.train import (
     checkpoint_utils as checkpoint_utils,
 )
 from headrace.train import (
+    ftrl as ftrl,
+)
+from headrace.train import (
+    gradient_descent as gradient_descent,
+)
+from headrace.train import (
+    momentum as momentum,
+)
+from headrace.train import (
+    optimizer as optimizer,
+)
+from headrace.train import (
+    proximal as proximal,
+)
+from headrace.train import (
+    rmsprop as rmsprop,
+)
+from headrace.train import (
     saver as saver,
+)
+from headrace.train import (
+    slot_creator as slot_creator,
 )

@@ -1,0 +1,412 @@
+"""`tf.train.Optimizer`: gradients of a loss, and the operations that apply them to variables."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from typing import Any
+
+from headrace.api import variables as variable_lists
+from headrace.api.control_flow_basic import group
+from headrace.api.export import export
+from headrace.api.framework import GraphKeys, name_scope
+from headrace.api.gradients import gradients
+from headrace.api.resource_variable import BaseResourceVariable
+from headrace.api.variable_base import Variable
+from headrace.core import dtypes
+from headrace.graph import convert, default, raw
+from headrace.graph.indexed_slices import IndexedSlices
+from headrace.graph.tensor import Tensor
+from headrace.train import slot_creator
+
+
+def sum_repeated_rows(slices: IndexedSlices) -> IndexedSlices:
+    """Slices in which each row occurs once: what repeated rows say is added up."""
+    unique, place = raw.Unique(slices.indices)
+    count = raw.StridedSlice(raw.Shape(unique), [0], [1], [1], shrink_axis_mask=1)
+    return IndexedSlices(
+        raw.UnsortedSegmentSum(slices.values, place, count), unique, slices.dense_shape
+    )
+
+
+class _Target:
+    """How an optimizer reaches one variable: what the gradient is taken of, and how it is updated."""
+
+    def __init__(self, variable: Any) -> None:
+        self.variable = variable
+        if not isinstance(variable, (Variable, Tensor)) and not hasattr(
+            variable, "_as_graph_element"
+        ):
+            raise NotImplementedError(f"Trying to optimize unsupported type {variable}")
+
+    def target(self) -> Any:
+        """What the gradient is taken of."""
+        variable = self.variable
+        if isinstance(variable, BaseResourceVariable):
+            return variable.handle
+        if isinstance(variable, Variable):
+            return variable._ref()
+        return variable
+
+    def update(self, optimizer: Optimizer, grad: Any) -> Any:
+        """The operation that applies `grad`."""
+        variable = self.variable
+        constraint = getattr(variable, "constraint", None)
+        if isinstance(variable, BaseResourceVariable):
+            if isinstance(grad, IndexedSlices):
+                self._refuse(constraint)
+                return optimizer._resource_apply_sparse_duplicate_indices(
+                    grad.values, variable, grad.indices
+                )
+            update = optimizer._resource_apply_dense(grad, variable)
+        elif isinstance(variable, Tensor):
+            raise NotImplementedError("Trying to update a Tensor ", variable)
+        elif isinstance(grad, IndexedSlices):
+            self._refuse(constraint)
+            return optimizer._apply_sparse_duplicate_indices(grad, variable)
+        else:
+            update = optimizer._apply_dense(grad, variable)
+        if constraint is None:
+            return update
+        with default.get_default_graph().control_dependencies([update]):
+            return variable.assign(constraint(variable))
+
+    @staticmethod
+    def _refuse(constraint: Any) -> None:
+        if constraint is not None:
+            raise RuntimeError("Cannot use a constraint function on a sparse variable.")
+
+
+def _var_key(variable: Any) -> tuple[Any, str]:
+    return (variable.op.graph, variable.op.name)
+
+
+@export("train.Optimizer")
+class Optimizer(abc.ABC):
+    """Base class of optimizers. Use a subclass: `GradientDescentOptimizer(0.1).minimize(loss)`.
+
+    A new optimizer implements `_prepare`, `_create_slots`, `_apply_dense`, `_apply_sparse` and their `_resource` forms.
+    """
+
+    GATE_NONE = 0
+    GATE_OP = 1
+    GATE_GRAPH = 2
+
+    def __init__(self, use_locking: bool, name: str) -> None:
+        if not name:
+            raise ValueError("Must specify the optimizer name")
+        self._use_locking = use_locking
+        self._name = name
+        self._slots: dict[str, dict[Any, Any]] = {}
+        self._non_slot_dict: dict[Any, Any] = {}
+
+    def get_name(self) -> str:
+        """The name of the optimizer."""
+        return self._name
+
+    # ---- the public steps
+
+    def minimize(
+        self,
+        loss: Any,
+        global_step: Any = None,
+        var_list: Any = None,
+        gate_gradients: int = GATE_OP,
+        aggregation_method: Any = None,
+        colocate_gradients_with_ops: bool = False,
+        name: str | None = None,
+        grad_loss: Any = None,
+    ) -> Any:
+        """An operation that updates `var_list` (all trainable variables) to make `loss` smaller.
+
+        global_step: a variable that each update increments. Raises ValueError: nothing to update, or no gradient.
+        """
+        pairs = self.compute_gradients(
+            loss,
+            var_list,
+            gate_gradients,
+            aggregation_method,
+            colocate_gradients_with_ops,
+            grad_loss,
+        )
+        if not any(g is not None for g, _ in pairs):
+            raise ValueError(
+                "No gradients provided for any variable, check your graph for ops that do not support gradients, between "
+                f"variables {[str(v) for _, v in pairs]} and loss {loss}."
+            )
+        return self.apply_gradients(pairs, global_step=global_step, name=name)
+
+    def compute_gradients(
+        self,
+        loss: Any,
+        var_list: Any = None,
+        gate_gradients: int = GATE_OP,
+        aggregation_method: Any = None,
+        colocate_gradients_with_ops: bool = False,
+        grad_loss: Any = None,
+    ) -> list[tuple[Any, Any]]:
+        """(gradient, variable) pairs for `loss`; the gradient is a tensor, IndexedSlices, or None.
+
+        gate_gradients: GATE_NONE, GATE_OP (all gradients of an operation before any is used), GATE_GRAPH (all of all).
+        Raises TypeError: a variable of another kind. ValueError: no variables, or an unknown gate.
+        """
+        if callable(loss) and not isinstance(loss, Tensor):
+            loss = loss()
+        if gate_gradients not in (Optimizer.GATE_NONE, Optimizer.GATE_OP, Optimizer.GATE_GRAPH):
+            raise ValueError(
+                "gate_gradients must be one of: Optimizer.GATE_NONE, Optimizer.GATE_OP, Optimizer.GATE_GRAPH. "
+                f"Not {gate_gradients}"
+            )
+        self._assert_valid_dtypes([loss])
+        if grad_loss is not None:
+            self._assert_valid_dtypes([grad_loss])
+        if var_list is None:
+            var_list = (
+                variable_lists.trainable_variables()
+                + default.get_default_graph().get_collection(GraphKeys.TRAINABLE_RESOURCE_VARIABLES)
+            )
+        else:
+            var_list = _flat_variables(var_list)
+        targets = [_Target(v) for v in var_list]
+        if not var_list:
+            raise ValueError("No variables to optimize.")
+        grads = gradients(
+            loss,
+            [t.target() for t in targets],
+            grad_ys=grad_loss,
+            gate_gradients=gate_gradients == Optimizer.GATE_OP,
+            aggregation_method=aggregation_method,
+            colocate_gradients_with_ops=colocate_gradients_with_ops,
+        )
+        if gate_gradients == Optimizer.GATE_GRAPH:
+            grads = _all_or_none(grads)
+        pairs = list(zip(grads, var_list, strict=True))
+        self._assert_valid_dtypes(
+            [v for g, v in pairs if g is not None and v.dtype.base_dtype is not dtypes.resource]
+        )
+        return pairs
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[Any], global_step: Any = None, name: str | None = None
+    ) -> Any:
+        """An operation that applies the (gradient, variable) pairs, and increments `global_step`.
+
+        Raises TypeError: not such pairs. ValueError: none, or no gradient among them.
+        """
+        pairs = tuple(grads_and_vars)
+        if not pairs:
+            raise ValueError("No variables provided.")
+        converted = []
+        for grad, variable in pairs:
+            if grad is not None:
+                try:
+                    grad = (
+                        grad if isinstance(grad, IndexedSlices) else convert.convert_to_tensor(grad)
+                    )
+                except TypeError:
+                    raise TypeError(
+                        f"Gradient must be convertible to a Tensor or IndexedSlices, or None: {grad}"
+                    ) from None
+            converted.append((grad, variable, _Target(variable)))
+        updated = [v for g, v, _ in converted if g is not None]
+        if not updated:
+            raise ValueError(
+                f"No gradients provided for any variable: {[str(v) for _, v, _ in converted]}."
+            )
+        from headrace.graph.default import init_scope
+
+        with init_scope():
+            self._create_slots(updated)
+        graph = default.get_default_graph()
+        updates: list[Any] = []
+        with name_scope(name, self._name) as scope:
+            self._prepare()
+            for grad, variable, target in converted:
+                if grad is None:
+                    continue
+                with name_scope(f"update_{variable.op.name}"), graph.colocate_with(variable):
+                    updates.append(target.update(self, grad))
+            if global_step is None:
+                apply_updates = self._finish(updates, scope)
+            else:
+                with (
+                    graph.control_dependencies([self._finish(updates, "update")]),
+                    graph.colocate_with(global_step),
+                ):
+                    if isinstance(global_step, BaseResourceVariable):
+                        one = convert.constant_from_value(1, global_step.dtype.base_dtype, "value")
+                        apply_updates = raw.AssignAddVariableOp(global_step.handle, one, name=scope)
+                    else:
+                        apply_updates = raw.AssignAdd(
+                            global_step._ref(), 1, use_locking=False, name=scope
+                        )
+            if isinstance(apply_updates, Tensor):
+                apply_updates = apply_updates.op
+            train_ops = graph.get_collection_ref(GraphKeys.TRAIN_OP)
+            if apply_updates not in train_ops:
+                train_ops.append(apply_updates)
+            return apply_updates
+
+    def get_slot(self, var: Any, name: str) -> Any:
+        """The slot `name` of a variable, or None."""
+        named = self._slots.get(name)
+        return None if not named else named.get(_var_key(var))
+
+    def get_slot_names(self) -> list[str]:
+        """The names of the slots, sorted."""
+        return sorted(self._slots)
+
+    def variables(self) -> list[Any]:
+        """The variables of the optimizer itself in the default graph: slots and others, by name."""
+        graph = default.get_default_graph()
+        found = [v for v in self._non_slot_variables() if v.op.graph is graph]
+        found += [
+            v for slots in self._slots.values() for v in slots.values() if v.op.graph is graph
+        ]
+        return sorted(found, key=lambda v: v.name)
+
+    # ---- what a subclass implements
+
+    def _valid_dtypes(self) -> set[Any]:
+        return {dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64}
+
+    def _create_slots(self, var_list: list[Any]) -> None:
+        """Makes the slots and other variables that the optimizer needs."""
+
+    def _prepare(self) -> None:
+        """Makes the tensors (of the learning rate, say) that all updates share."""
+
+    def _apply_dense(self, grad: Any, var: Any) -> Any:
+        """The update of a reference variable by a dense gradient."""
+        raise NotImplementedError
+
+    def _resource_apply_dense(self, grad: Any, handle: Any) -> Any:
+        """The update of a resource variable by a dense gradient."""
+        raise NotImplementedError
+
+    def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
+        """The update of a reference variable by slices without repeated rows."""
+        raise NotImplementedError
+
+    def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
+        """The update of a resource variable by slices without repeated rows."""
+        raise NotImplementedError
+
+    def _apply_sparse_duplicate_indices(self, grad: IndexedSlices, var: Any) -> Any:
+        """The update of a reference variable by slices whose rows may repeat."""
+        return self._apply_sparse(sum_repeated_rows(grad), var)
+
+    def _resource_apply_sparse_duplicate_indices(self, grad: Any, handle: Any, indices: Any) -> Any:
+        """The update of a resource variable by slices whose rows may repeat."""
+        summed = sum_repeated_rows(IndexedSlices(grad, indices))
+        return self._resource_apply_sparse(summed.values, handle, summed.indices)
+
+    def _finish(self, update_ops: list[Any], name_scope: str) -> Any:
+        """The operation that is all updates together."""
+        return group(*update_ops, name=name_scope)
+
+    # ---- what subclasses use
+
+    def _assert_valid_dtypes(self, tensors: Iterable[Any]) -> None:
+        valid = self._valid_dtypes()
+        for tensor in tensors:
+            dtype = tensor.dtype.base_dtype
+            if dtype not in valid:
+                raise ValueError(
+                    f"Invalid type {dtype!r} for {tensor.name}, expected: {list(valid)}."
+                )
+
+    def _call_if_callable(self, param: Any) -> Any:
+        return param() if callable(param) else param
+
+    def _slot_dict(self, slot_name: str) -> dict[Any, Any]:
+        return self._slots.setdefault(slot_name, {})
+
+    def _get_or_make_slot(self, var: Any, val: Any, slot_name: str, op_name: str) -> Any:
+        named = self._slot_dict(slot_name)
+        if _var_key(var) not in named:
+            named[_var_key(var)] = slot_creator.create_slot(var, val, op_name)
+        return named[_var_key(var)]
+
+    def _get_or_make_slot_with_initializer(
+        self, var: Any, initializer: Any, shape: Any, dtype: Any, slot_name: str, op_name: str
+    ) -> Any:
+        named = self._slot_dict(slot_name)
+        if _var_key(var) not in named:
+            named[_var_key(var)] = slot_creator.create_slot_with_initializer(
+                var, initializer, shape, dtype, op_name
+            )
+        return named[_var_key(var)]
+
+    def _zeros_slot(self, var: Any, slot_name: str, op_name: str) -> Any:
+        named = self._slot_dict(slot_name)
+        if _var_key(var) not in named:
+            named[_var_key(var)] = slot_creator.create_zeros_slot(var, op_name)
+        return named[_var_key(var)]
+
+    def _create_non_slot_variable(self, initial_value: Any, name: str, colocate_with: Any) -> Any:
+        graph = colocate_with.op.graph
+        key = (name, graph)
+        if key not in self._non_slot_dict:
+            with graph.colocate_with(colocate_with):
+                self._non_slot_dict[key] = Variable(
+                    initial_value,
+                    name=name,
+                    trainable=False,
+                    use_resource=isinstance(colocate_with, BaseResourceVariable),
+                )
+        return self._non_slot_dict[key]
+
+    def _get_non_slot_variable(self, name: str, graph: Any = None) -> Any:
+        return self._non_slot_dict.get((name, graph))
+
+    def _non_slot_variables(self) -> Iterable[Any]:
+        return self._non_slot_dict.values()
+
+    def _hyperparameter(self, value: Any, name: str) -> Tensor:
+        """A hyperparameter (or what a function of the user gives for it) as a tensor."""
+        return convert.convert_to_tensor(self._call_if_callable(value), name=name)
+
+
+def cast(value: Tensor, like: Any) -> Tensor:
+    """`value` in the type of the variable `like`."""
+    wanted = like.dtype.base_dtype
+    return value if value.dtype.base_dtype == wanted else raw.Cast(value, DstT=wanted)
+
+
+def _flat_variables(var_list: Any) -> list[Any]:
+    from headrace.core import nest
+
+    flat: list[Any] = []
+    for variable in nest.flatten(
+        list(var_list) if isinstance(var_list, (list, tuple)) else [var_list]
+    ):
+        parts = getattr(variable, "_get_variable_list", None)
+        flat += parts() if parts is not None else [variable]
+    for variable in flat:
+        if not isinstance(variable, (Variable, Tensor)):
+            raise TypeError(f"Argument is not a tf.Variable: {variable}")
+    return flat
+
+
+def _all_or_none(grads: list[Any]) -> list[Any]:
+    """The gradients, each of which waits for all."""
+    tensors: list[Any] = []
+    for grad in grads:
+        tensors += (
+            [grad.values, grad.indices]
+            if isinstance(grad, IndexedSlices)
+            else [grad]
+            if grad is not None
+            else []
+        )
+    with default.get_default_graph().control_dependencies(tensors):
+        gated = [
+            IndexedSlices(raw.Identity(g.values), g.indices, g.dense_shape)
+            if isinstance(g, IndexedSlices)
+            else None
+            if g is None
+            else raw.Identity(g)
+            for g in grads
+        ]
+    return gated
