@@ -196,7 +196,11 @@ class Step:
         definition = op._definition
         if definition.function_attrs and definition.host_rule is not None:
             return definition.host_rule(op, *arguments)
-        if definition.host_rule is not None and (runs_on_host(op) or _is_small(op, arguments)):
+        if definition.static_rule is not None and definition.lower_rule is not None:
+            return definition.lower_rule(op, *arguments)  # looks at shapes only
+        if definition.host_rule is not None and (
+            definition.dynamic_shape or runs_on_host(op) or _is_small(op, arguments)
+        ):
             return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
             raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
