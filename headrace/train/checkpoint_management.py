@@ -38,7 +38,8 @@ def generate_checkpoint_state_proto(
     Raises ValueError: timestamps and paths differ in number.
     """
     save_dir = os.fspath(save_dir)
-    paths = list(all_model_checkpoint_paths or ())
+    # TF appends to the caller's list too.
+    paths = [] if all_model_checkpoint_paths is None else all_model_checkpoint_paths
     if not paths or paths[-1] != model_checkpoint_path:
         _logger.info(
             "%s is not in all_model_checkpoint_paths. Manually adding it.", model_checkpoint_path
