@@ -41,6 +41,9 @@ from headrace.api import (
     gather_ops as gather_ops,
 )
 from headrace.api import (
+    gradient_checker as gradient_checker,
+)
+from headrace.api import (
     gradients as gradients,
 )
 from headrace.api import (

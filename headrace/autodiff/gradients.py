@@ -319,9 +319,10 @@ class _Captures:
         self._insides: dict[Tensor, list[Tensor]] = {}
         body: Any = graph
         while body is not None and body.building_function:
-            for outer, inner in body.captures:
-                self._sources[inner] = outer
-                self._insides.setdefault(outer, []).append(inner)
+            for captures in (body.captures, body.captures_of_constants):
+                for outer, inner in captures.items():
+                    self._sources[inner] = outer
+                    self._insides.setdefault(outer, []).append(inner)
             body = body.outer_graph
 
     def source(self, tensor: Tensor) -> Tensor:
