@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from tensorboard.compat.proto import variable_pb2
 
+from headrace.api import operators  # noqa: F401  (gives Tensor the operators that variables pass on)
 from headrace.api.export import PUBLIC, export
 from headrace.core.reference import Reference
 from headrace.core.tensor_shape import TensorShape
@@ -132,7 +134,7 @@ def _create(
     shape: Any = None,
 ) -> Variable:
     creator: Callable[..., Any] = default_creator
-    for outer in default.get_default_graph()._variable_creators:
+    for outer in default.get_default_graph()._variable_creator_stack:
         creator = _within(outer, creator)
     return creator(
         initial_value=initial_value,
@@ -581,9 +583,7 @@ def _operator(name: str) -> Callable[..., Any]:
     def apply(self: Variable, *args: Any) -> Any:
         return getattr(Tensor, name)(self.value(), *args)
 
-    apply.__name__ = name
-    apply.__doc__ = f"`{name}` of the value."
-    return apply
+    return functools.update_wrapper(apply, getattr(Tensor, name))
 
 
 for _name in OVERLOADABLE - {"__eq__", "__ne__", "__getitem__"}:

@@ -486,10 +486,14 @@ class _PureVariableScope:
         scopes.current_scope = self._scope
         return self._scope
 
-    def __exit__(self, *exception: Any) -> None:
-        scopes = self._scopes
-        if scopes.current_scope is not self._scope:
+    def check_nesting(self) -> None:
+        """Raises RuntimeError: a scope that was entered later has not been left."""
+        if self._scopes.current_scope is not self._scope:
             raise RuntimeError("Improper nesting of variable_scope.")
+
+    def __exit__(self, *exception: Any) -> None:
+        self.check_nesting()
+        scopes = self._scopes
         if self._jumps:
             scopes.variable_scopes_count = self._old_counts
         else:
@@ -627,6 +631,8 @@ class variable_scope:
         return scope
 
     def __exit__(self, *exception: Any) -> None:
+        if self._pure is not None:
+            self._pure.check_nesting()
         self._blocks.pop().__exit__(*exception)
 
 
@@ -669,11 +675,11 @@ def variable_op_scope(
 def variable_creator_scope(variable_creator: Callable[..., Any]) -> Iterator[None]:
     """A block in which variable_creator(next_creator, **arguments) stands between `tf.Variable` and the making."""
     graph = default.get_default_graph()
-    old = graph._variable_creators
-    graph._variable_creators = [*old, variable_creator]
+    old = graph._variable_creator_stack
+    new = graph._variable_creator_stack = [*old, variable_creator]
     try:
         yield
     finally:
-        if graph._variable_creators[: len(old)] != old:
+        if graph._variable_creator_stack is not new:
             raise RuntimeError("Exiting variable_creator_scope without proper nesting.")
-        graph._variable_creators = old
+        graph._variable_creator_stack = old

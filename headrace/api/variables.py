@@ -11,6 +11,8 @@ from tensorboard.compat.proto import variable_pb2
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
 from headrace.api.framework import GraphKeys, name_scope
+from headrace.api.join_ops import stack
+from headrace.api.slicing import boolean_mask
 from headrace.api.state_ops import is_variable_initialized
 from headrace.api.variable_base import Variable
 from headrace.core import dtypes
@@ -150,8 +152,6 @@ def report_uninitialized_variables(
             else:
                 states.append(raw.IsVariableInitialized(variable))
         with graph.device("/cpu:0"):
-            from headrace.api.array_ops import boolean_mask, stack
-
             missing = raw.LogicalNot(stack(states))
             names = constant_from_value([_node_name(v) for v in found], dtypes.string, None)
             return boolean_mask(names, missing)

@@ -55,11 +55,10 @@ def graph_as_default(graph: Graph) -> Iterator[Graph]:
     """Makes `graph` the default graph of this thread inside the block."""
     graphs = _stacks.graphs
     graphs.append(graph)
-    depth = len(graphs)
     try:
         yield graph
     finally:
-        if len(graphs) != depth or graphs[-1] is not graph:
+        if not graphs or graphs[-1] is not graph:
             raise AssertionError(
                 "Nesting violated for default stack: a graph was left out of order"
             )

@@ -54,9 +54,6 @@ class Graph:
         self._invalid_edges: dict[
             Operation, str
         ] = {}  # inputs changed to another type: an error when they run
-        self._variable_creators: list[
-            Any
-        ] = []  # the blocks of `tf.variable_creator_scope`, the innermost last
 
     # ---- adding operations
 
@@ -314,12 +311,9 @@ class Graph:
         scopes = self._scopes
         old_devices, old_colocation = scopes.devices, scopes.colocation
         kept = [] if ignore_existing else old_colocation
-        if anchor is None:
-            scopes.colocation = kept
-        else:
-            scopes.colocation = [*kept, (anchor, where)]
-            # Colocation overrules the device blocks around it.
-            scopes.devices = []
+        scopes.colocation = kept if anchor is None else [*kept, (anchor, where)]
+        # Colocation overrules the device blocks around it, and so does lifting it.
+        scopes.devices = []
         try:
             yield
         finally:
@@ -404,6 +398,15 @@ class Graph:
 
     def switch_to_thread_local(self) -> None:
         """Kept for programs that call it: scopes belong to the thread that enters them already."""
+
+    @property
+    def _variable_creator_stack(self) -> list[Any]:
+        """What stands between `tf.Variable` and the making of variables in this thread, the innermost last."""
+        return self._scopes.variable_creators
+
+    @_variable_creator_stack.setter
+    def _variable_creator_stack(self, creators: list[Any]) -> None:
+        self._scopes.variable_creators = creators
 
     def _get_control_flow_context(self) -> Any:
         return self._scopes.control_flow_context

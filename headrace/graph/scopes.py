@@ -42,6 +42,7 @@ class Scopes(threading.local):
         self.container = ""
         self.original_op: Operation | None = None
         self.control_flow_context: Any = None
+        self.variable_creators: list[Any] = []  # of `tf.variable_creator_scope`
 
 
 class NameScope:

@@ -64,7 +64,7 @@ def _read_variable_gradient(op, dy):
 
 
 def _assign_shape(op, handle, value):
-    shapes.merge(op, _value_dims(op), value, "variable and value")
+    shapes.merge(op, _value_dims(op), value)
 
 
 assign_variable = define(

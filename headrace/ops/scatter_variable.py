@@ -10,7 +10,6 @@ from headrace.graph.handles import handle_dims
 from headrace.graph.op_def import Effect, define
 from headrace.lowering.index_checks import check_positions, check_rows
 
-
 # ---- ScatterUpdate, ScatterAdd, ...: row numbers along the first axis
 
 
@@ -19,10 +18,7 @@ def _check_rows_shape(op, params, indices, updates):
     if params is None or indices is None or updates is None or updates == ():
         return
     params = shapes.at_least_rank(op, params, 1, "variable")
-    wanted = (*indices, *params[1:])
-    if len(updates) != len(wanted) or any(
-        a is not None and b is not None and a != b for a, b in zip(updates, wanted, strict=True)
-    ):
+    if not _agree(updates, (*indices, *params[1:])):
         raise op.error(
             "Must have updates.shape = indices.shape + params.shape[1:] or updates.shape = [], got "
             f"updates.shape {shapes.text(updates)}, indices.shape {shapes.text(indices)}, "
@@ -101,19 +97,28 @@ def _check_positions_shape(op, params, indices, updates):
         return
     if updates is not None and len(updates) < 1:
         raise op.error("needs updates of at least rank 1.")
-    depth = indices[-1]
-    if params is None or updates is None or depth is None:
+    outer = len(indices) - 1
+    if updates is None:
         return
-    wanted = (*indices[:-1], *params[depth:])
-    if len(updates) != len(wanted) or any(
-        a is not None and b is not None and a != b for a, b in zip(updates, wanted, strict=True)
-    ):
+    if not _agree(indices[:-1], updates[:outer]):
         raise op.error(
-            f"The outer {len(indices) - 1} dimensions of indices.shape={_brackets(indices)} must match the outer "
-            f"{len(indices) - 1} dimensions of updates.shape={_brackets(updates)}; the inner {len(params) - depth} "
-            f"dimensions of input.shape={_brackets(params)} must match the inner {len(updates) - len(indices) + 1} "
+            f"The outer {outer} dimensions of indices.shape={_brackets(indices)} must match the outer {outer} "
             f"dimensions of updates.shape={_brackets(updates)}."
         )
+    depth = indices[-1]
+    if params is None or depth is None:
+        return
+    if not _agree(params[depth:], updates[outer:]):
+        raise op.error(
+            f"The inner {len(params) - depth} dimensions of input.shape={_brackets(params)} must match the inner "
+            f"{len(updates) - outer} dimensions of updates.shape={_brackets(updates)}."
+        )
+
+
+def _agree(a, b):
+    return len(a) == len(b) and all(
+        x is None or y is None or x == y for x, y in zip(a, b, strict=True)
+    )
 
 
 def _brackets(dims):
@@ -132,6 +137,8 @@ def _resource_scatter_nd_shape(op, handle, indices, updates):
 def _scatter_nd_rule(kind: str, returns_ref: bool) -> Callable[..., Any]:
     def scatter_nd(op, ref, indices, updates):
         params = ref.read()
+        if not params.shape:
+            raise op.invalid("Output must be at least 1-D, got shape: []")
         depth = indices.shape[-1]
         wanted = (*indices.shape[:-1], *params.shape[depth:])
         if updates.shape != wanted:

@@ -78,9 +78,7 @@ assign = define(
 
 @assign.shape
 def _assign_shape(op, ref, value):
-    return (
-        shapes.merge(op, ref, value, "variable and value") if op.attr("validate_shape") else value
-    )
+    return shapes.merge(op, ref, value) if op.attr("validate_shape") else value
 
 
 @assign.facts
@@ -122,7 +120,7 @@ assign.not_differentiable()
 
 
 def _update_shape(op, ref, value):
-    return shapes.merge(op, ref, value, "variable and value")
+    return shapes.merge(op, ref, value)
 
 
 assign_add = define(
