@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -57,7 +57,7 @@ class Step:
     ) -> None:
         self.graph = graph
         self.mutations = graph._mutations
-        self.fetches, self.feeds = tuple(fetches), tuple(feeds)
+        self.fetches, self.targets, self.feeds = tuple(fetches), tuple(targets), tuple(feeds)
         self.resources = resources
         fed = self.fed = frozenset(feeds)
         roots = [t._op for t in fetches if t not in fed]
@@ -71,6 +71,7 @@ class Step:
         self._initialisers = self._find_initial_states()
         self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
         self.is_empty = not self.split.segments and not fetches
+        self._host_reads = self._find_host_reads()
         self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
         self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
@@ -94,6 +95,13 @@ class Step:
 
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
         return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
+
+    def _find_host_reads(self) -> list[str]:
+        """The variables that host operations read as they were before the run (a checkpoint reads all of them)."""
+        on_host = {op for segment in self.split.segments if not segment.is_island for op in segment.ops}
+        reads = self.order.initial_reads
+        found = (k for (op, k), v in self.order.read_version.items() if v == INITIAL and op in on_host and k in reads)
+        return list(dict.fromkeys(found))
 
     def _count_kernels(self) -> int:
         kinds = set()
@@ -133,6 +141,7 @@ class Step:
         self.ensure_generators()
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
         state = StateView(self.load)
+        self._load_together(state, self.order.initial_reads)
         with context.running(self):
             if observe is None and not deadline:
                 self._run_ops(self.ops, values, self.order, state, set(), self.fed)
@@ -211,6 +220,7 @@ class Step:
         segments = self.split.segments
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
         state = StateView(self.load)
+        self._load_together(state, self._host_reads)
         with context.running(self):
             for number, segment in enumerate(segments):
                 if segment.is_island and number not in self._not_compilable:
@@ -375,6 +385,14 @@ class Step:
                 raise uninitialised(self.order.initial_reads.get(key), key)
             # A copy: once the lock is given back, another thread's step may write the buffer in place.
             return np.array(value) if value.__class__ is ARRAY else value
+
+    def _load_together(self, state: StateView, keys: Iterable[str]) -> None:
+        """Reads variables as they are at one moment, with no step of another thread in between."""
+        with self.resources.lock:
+            for key in keys:
+                # One without a value is an error only if an operation that runs needs it.
+                if self.resources.cell(key).value is not None:
+                    state.read(key, INITIAL)
 
     def _present(self, state: StateView, key: str, version: int) -> Any:
         """The value of a variable for a program that is called while the lock is held."""

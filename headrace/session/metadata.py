@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tensorboard.compat.proto import config_pb2, graph_pb2, step_stats_pb2
 
-from headrace.graph.graph_def import node_to_proto
 from headrace.graph.operation import Operation
+from headrace.passes.fold import folded, to_nodes
 
 if TYPE_CHECKING:
     from headrace.session.session import BaseSession
@@ -75,9 +75,7 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
         results = step.run(arrays)
     if run_metadata is not None and options is not None and options.output_partition_graphs:
         graph = graph_pb2.GraphDef(versions=session.graph.graph_def_versions)
-        for op in step.ops:
-            node = node_to_proto(op, graph.node.add())
-            node.device = node.device or _DEVICE
+        to_nodes(folded(step.ops, step.fetches, step.targets, step.fed), graph, _DEVICE)
         run_metadata.partition_graphs.add().CopyFrom(graph)
     return session._finish(prepared, results)
 
