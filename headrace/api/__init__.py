@@ -86,6 +86,9 @@ from headrace.api import (
     nn_pool as nn_pool,
 )
 from headrace.api import (
+    nn_v2 as nn_v2,
+)
+from headrace.api import (
     norm_ops as norm_ops,
 )
 from headrace.api import (
@@ -132,4 +135,7 @@ from headrace.api import (
 )
 from headrace.api import (
     version as version,
+)
+from headrace.api import (
+    weights_broadcast as weights_broadcast,
 )

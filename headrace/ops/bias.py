@@ -103,13 +103,6 @@ def _bias_add_grad_lower(op, dy):
     return jnp.sum(dy, _other_axes(op, dy), dtype=dy.dtype)
 
 
-@bias_add_grad.host
-def _bias_add_grad_host(op, dy):
-    # Sums of half precision are kept in single, as TF does.
-    wide = np.float32 if dy.dtype.itemsize == 2 and dy.dtype.kind not in "iu" else dy.dtype
-    return dy.sum(_other_axes(op, dy), dtype=wide).astype(dy.dtype)
-
-
 @bias_add_grad.gradient
 def _bias_add_grad_gradient(op, ddb):
     """`ddb` repeated along every axis but that of the channels."""

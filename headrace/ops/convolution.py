@@ -27,45 +27,52 @@ from headrace.ops.windows import (
 # ---- what the convolutions share
 
 
+def _invalid(op, message: str) -> errors.InvalidArgumentError:
+    """What the kernels of TensorFlow refuse when they are made: the class of errors while running, raised at once."""
+    return errors.InvalidArgumentError(
+        None, op, f"{op.type} op {op.name!r}: {message}{op._site_line()}"
+    )
+
+
 def _check_unit_axes(op, axes: Layout) -> None:
     """Refuses strides and dilations along the axes of batch and channels."""
     for name in ("strides", "dilations"):
         values = per_axis(op, name, axes.rank)
         if values[axes.batch] != 1 or values[axes.channel] != 1:
-            raise errors.UnimplementedError(
-                None,
+            raise _invalid(
                 op,
-                f"{op.type} op {op.name!r}: Current implementation does not yet support {name} in the batch and depth "
-                f"dimensions, got {values}.",
+                f"Current implementation does not yet support {name} in the batch and depth dimensions, got {values}.",
             )
+        if any(value <= 0 for value in axes.pick(values)):
+            raise op.error(f"{name} must be positive, got {values}.")
 
 
-def _check_explicit(op, axes: Layout) -> None:
-    """Refuses explicit paddings that do not fit the attr `padding`."""
+def _check_explicit(op, axes: Layout, refuse) -> None:
+    """Refuses (with the error that `refuse` makes) explicit paddings that do not fit the attr `padding`."""
     pads = op.attr("explicit_paddings")
     if op.attr("padding") != "EXPLICIT":
         if pads:
-            raise op.error(
+            raise refuse(
                 f"explicit_paddings attribute must be empty if the padding attribute is not EXPLICIT, got {pads}."
             )
         return
     if len(pads) != 2 * axes.rank:
-        raise op.error(
+        raise refuse(
             f"explicit_paddings attribute must contain {2 * axes.rank} values, but got: {len(pads)}."
         )
     if any(p < 0 for p in pads):
-        raise op.error(f"All elements of explicit_paddings must be nonnegative, got {pads}.")
+        raise refuse(f"All elements of explicit_paddings must be nonnegative, got {pads}.")
     for axis in (axes.batch, axes.channel):
         if pads[2 * axis] or pads[2 * axis + 1]:
-            raise op.error(
+            raise refuse(
                 f"Nonzero explicit padding in the batch or depth dimensions is not supported, got {pads}."
             )
 
 
-def _check_attrs(op, axes: Layout) -> None:
+def _check_attrs(op, axes: Layout, refuse=None) -> None:
     _check_unit_axes(op, axes)
     if "explicit_paddings" in op._attrs:
-        _check_explicit(op, axes)
+        _check_explicit(op, axes, refuse or (lambda message: _invalid(op, message)))
 
 
 def _pads(op, axes: Layout) -> list[tuple[int, int]]:
@@ -144,7 +151,7 @@ def _filter_axes(op, axes: Layout, w):
 def _convolution_shape(op, x, w):
     axes = layout(op.attr("data_format"))
     x, w = shapes.with_rank(op, x, axes.rank, "input"), _filter_axes(op, axes, w)
-    _check_attrs(op, axes)
+    _check_attrs(op, axes, op.error)
     channels, per_group, features = x[axes.channel], w[-2], w[-1]
     if channels is not None and per_group is not None:
         if per_group == 0:

@@ -43,6 +43,8 @@ def _pooled(op, x, ksize, strides):
             strict=True,
         )
     ]
+    for values in (ksize, strides):
+        _check_batch(op, axes, values)
     sizes[axes.batch] = x[axes.batch]
     return tuple(sizes)
 
@@ -65,6 +67,11 @@ def _same_as_input(op, x, *others):
     return shapes.with_rank(op, x, layout(_data_format(op)).rank, "orig_input")
 
 
+def _check_batch(op, axes, values) -> None:
+    if values is not None and int(values[axes.batch]) != 1:
+        raise _unimplemented(op, "Pooling is not yet supported on the batch dimension.")
+
+
 def _windows(op, x, ksize=None, strides=None) -> Windows:
     """The windows of `op` over `x`. Raises UnimplementedError: pooling over batches, or over channels and places."""
     ksize = op.attr("ksize") if ksize is None else [int(k) for k in ksize.reshape(-1)]
@@ -75,8 +82,8 @@ def _windows(op, x, ksize=None, strides=None) -> Windows:
         raise op.invalid(
             f"ksize and strides must have {axes.rank} elements, got {ksize} and {strides}"
         )
-    if ksize[axes.batch] != 1 or strides[axes.batch] != 1:
-        raise _unimplemented(op, "Pooling is not yet supported on the batch dimension.")
+    for values in (ksize, strides):
+        _check_batch(op, axes, values)
     if any(k <= 0 for k in ksize) or any(s <= 0 for s in strides):
         raise op.invalid(f"ksize and strides must be positive, got {ksize} and {strides}")
     if ksize[axes.channel] != 1:

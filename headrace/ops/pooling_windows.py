@@ -166,8 +166,8 @@ def add_back(dy: Any, windows: Windows) -> Any:
 
 
 def first_maximum(x: Any, y: Any, windows: Windows) -> Any:
-    """For each place the number of the first offset whose value is the maximum `y` (`count` where there is none)."""
-    which = jnp.full(windows.places, windows.count, jnp.int32)
+    """For each place the number of the first offset whose value is the maximum `y`, 0 where there is none (NaN)."""
+    which = jnp.zeros(windows.places, jnp.int32)
     numbered = list(enumerate(windows.slices(x, lowest(x.dtype))))
     for number, values in reversed(numbered):
         which = jnp.where(values == y, jnp.int32(number), which)

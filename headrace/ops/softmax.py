@@ -104,7 +104,13 @@ xent = define(
 @xent.shape
 def _xent_shape(op, features, labels):
     both = shapes.broadcast(op, features, labels)
-    both = shapes.with_rank(op, both, 2, "features broadcast with labels")
+    if both is None:
+        both = (None, None)
+    if len(both) != 2:
+        raise op.error(
+            f"Shape must be broadcasted with rank 2, but is rank {len(both)}: features {shapes.text(features)}, labels "
+            f"{shapes.text(labels)}."
+        )
     return [(both[0],), both]
 
 
@@ -148,11 +154,17 @@ def _xent_gradient(op, dloss, dbackprop):
     dlogits = None if is_zero(dloss) else _times_rows(dloss, op.outputs[1])
     if not is_zero(dbackprop):
         p = raw.Softmax(logits)
-        total = raw.Sum(raw.Mul(dbackprop, p), np.array([1], np.int32), keep_dims=True)
+        # The inner product of each row of the two: [batch, 1].
+        inner = raw.BatchMatMulV2(raw.ExpandDims(dbackprop, 1), raw.ExpandDims(p, 2))
+        total = raw.Squeeze(inner, squeeze_dims=[1])
         second = raw.Mul(raw.Sub(dbackprop, total), p)
         dlogits = second if dlogits is None else raw.Add(dlogits, second)
     dlabels = None if is_zero(dloss) else _times_rows(dloss, raw.Neg(raw.LogSoftmax(logits)))
-    if shapes.is_known(logits._dims) and shapes.is_known(labels._dims) and logits._dims != labels._dims:
+    if (
+        shapes.is_known(logits._dims)
+        and shapes.is_known(labels._dims)
+        and logits._dims != labels._dims
+    ):
         # Only here can one have been broadcast; the public functions give both the same shape.
         dlogits = None if dlogits is None else reduce_to_shape_of(logits, dlogits)
         dlabels = None if dlabels is None else reduce_to_shape_of(labels, dlabels)
