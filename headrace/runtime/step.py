@@ -409,6 +409,8 @@ class Step:
             key = self.order.key(tensor) if is_handle(tensor) else None
             if key is not None and tensor._dtype.is_ref_dtype:
                 return state.read(key, self.order.fetch_version[tensor])
+            if key is not None and value is None:
+                return _handle_bytes(key)
             if tensor._op in self.split.free:
                 return tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
             if value is None and tensor not in values:
@@ -498,6 +500,13 @@ class Step:
         return call
 
 
+def _handle_bytes(key: str) -> np.ndarray:
+    """What fetching a resource handle gives: bytes that name the variable."""
+    container, _, name = key.rpartition("|")
+    text = f"{container or 'localhost'}/{name}"
+    return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])
+
+
 def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:
     """The error for reading a variable that has no value yet; `op` is what reads it."""
     container, _, name = key.rpartition("|")
@@ -505,7 +514,8 @@ def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionEr
         message = (
             f"Error while reading resource variable {name} from Container: {container or 'localhost'}. "
             "This could mean that the variable was uninitialized. "
-            f"Not found: Resource {container or 'localhost'}/{name} does not exist: run its initializer"
+            f"Not found: Resource {container or 'localhost'}/{name}/N10tensorflow3VarE does not exist: "
+            "run its initializer"
         )
     else:
         message = f"Attempting to use uninitialized value {name}: run its initializer"
