@@ -179,11 +179,8 @@ class Tensor:
         )
 
     def __str__(self) -> str:
-        shape = (
-            f", shape={TensorShape.of(self._dims)}"
-            if self._dims is not None
-            else ", shape=<unknown>"
-        )
+        # As in TensorFlow, nothing is said of a shape of which nothing is known.
+        shape = f", shape={TensorShape.of(self._dims)}" if self._dims is not None else ""
         device = f", device={self.device}" if self.device else ""
         return f'Tensor("{self.name}"{shape}, dtype={self._dtype.name}{device})'
 
