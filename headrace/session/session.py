@@ -271,8 +271,9 @@ class BaseSession:
         return default.session_as_default(self)
 
     def list_devices(self) -> list[Any]:
-        """The devices that the session can use."""
-        self._check_open()
+        """The devices that the session can use; the graph may be empty."""
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
         from headrace.session import devices
 
         return devices.list_devices(self)
