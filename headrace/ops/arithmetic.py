@@ -31,12 +31,13 @@ def reduce_to_shape_of(x, grad):
 def reduce_pair(x, y, dx, dy):
     """As `reduce_to_shape_of` for both inputs of an op: (dx, dy), each summed to the shape of its input."""
     other = y if y is not None else dx
-    if shapes.is_known(x._dims) and x._dims == other._dims:
+    grads = [d._dims for d in (dx, dy) if d is not None]
+    if shapes.is_known(x._dims) and x._dims == other._dims and all(d == x._dims for d in grads):
         return dx, dy
     if shapes.is_known(x._dims) and shapes.is_known(other._dims):
         rx, ry = _broadcast_axes(x._dims, other._dims)
-        rx = [] if dx is not None and dx._dims == x._dims else rx
-        ry = [] if dy is not None and dy._dims == other._dims else ry
+        rx = [] if x._dims == other._dims or (dx is not None and dx._dims == x._dims) else rx
+        ry = [] if x._dims == other._dims or (dy is not None and dy._dims == other._dims) else ry
     else:
         rx, ry = raw.BroadcastGradientArgs(raw.Shape(x), raw.Shape(other))
     if dx is not None:
@@ -57,11 +58,20 @@ def _broadcast_axes(a, b):
 
 
 def _sum_to(x, grad, axes):
-    if isinstance(axes, list) and not axes:
-        return grad
     shape = list(x._dims) if shapes.is_known(x._dims) else raw.Shape(x)
-    total = raw.Sum(grad, np.array(axes, np.int32) if isinstance(axes, list) else axes)
+    if isinstance(axes, list) and not axes:
+        if _may_be_equal(grad._dims, x._dims):
+            return grad
+        total = grad
+    else:
+        total = raw.Sum(grad, np.array(axes, np.int32) if isinstance(axes, list) else axes)
     return raw.Reshape(total, np.array(shape, np.int32) if isinstance(shape, list) else shape)
+
+
+def _may_be_equal(a, b):
+    if a is None or b is None:
+        return True
+    return len(a) == len(b) and all(m is None or n is None or m == n for m, n in zip(a, b))
 
 
 # ---- BroadcastGradientArgs, BroadcastArgs: about the shapes themselves

@@ -9,7 +9,9 @@ import ml_dtypes
 import numpy as np
 from jax import lax
 
+from headrace.core import dtypes
 from headrace.graph import raw, shapes
+from headrace.graph.convert import convert_to_tensor
 from headrace.graph.op_def import define
 from headrace.ops.arithmetic import broadcast_values, reduce_pair
 from headrace.ops.elementwise import scalar_like, zeros_like
@@ -48,9 +50,6 @@ def _float_to_integer(x, target):
     # XLA saturates; TF's processors give the smallest value of the carrier for what does not fit, then cut bits off.
     carrier = _carrier(target)
     wide = lax.convert_element_type(x, carrier)
-    if target == np.uint64:
-        high = lax.convert_element_type(x, target)
-        return jnp.where(x >= 2.0**63, high, lax.convert_element_type(wide, target))
     limits = np.iinfo(carrier)
     if x.dtype == np.float16:
         fits = jnp.isfinite(x)
@@ -58,7 +57,10 @@ def _float_to_integer(x, target):
         edge = np.asarray(2.0 ** (8 * carrier.itemsize - 1), x.dtype)
         fits = (x >= -edge) & (x < edge)
     wide = jnp.where(fits, wide, np.asarray(limits.min, carrier))
-    return lax.convert_element_type(wide, target)
+    out = lax.convert_element_type(wide, target)
+    if target == np.uint64 and x.dtype != np.float16:
+        out = jnp.where(x >= edge, lax.convert_element_type(x, target), out)
+    return out
 
 
 def _drop_low_bits(x, target):
@@ -252,12 +254,10 @@ def _part(name, lower, host, arguments="input: T -> output: Tout"):
 
 
 def _complex_of(real, imag):
-    kind = (
-        real.dtype.base_dtype.name
-        if not isinstance(real, np.ndarray)
-        else imag.dtype.base_dtype.name
-    )
-    return raw.Complex(real, imag, Tout="complex64" if kind == "float32" else "complex128")
+    """A `Complex` node of two real tensors, of which one may be an array."""
+    real, imag = convert_to_tensor(real), convert_to_tensor(imag)
+    single = real.dtype.base_dtype is dtypes.float32
+    return raw.Complex(real, imag, Tout=dtypes.complex64 if single else dtypes.complex128)
 
 
 real = _part("Real", lax.real, np.real)

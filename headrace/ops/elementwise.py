@@ -57,7 +57,7 @@ def zeros_like(x):
 
 # ---- Abs, Neg, Sign, Square
 
-abs_ = _unary("Abs", f"{_FLOAT}, int32, int64", lax.abs, np.abs)
+abs_ = _unary("Abs", f"{_FLOAT}, int8, int16, int32, int64", lax.abs, np.abs)
 
 
 @abs_.gradient

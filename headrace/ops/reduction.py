@@ -22,10 +22,9 @@ _INDEX = "Tidx: {int32, int64} = int32"
 
 
 def _reduced_dims(op, x, indices):
-    shapes_of_indices = indices
-    if shapes_of_indices is not None and len(shapes_of_indices) > 1:
+    if indices is not None and len(indices) > 1:
         raise op.error(
-            f"reduction_indices must be a scalar or a vector, has shape {shapes.text(indices)}."
+            f"Shape must be at most rank 1 but is rank {len(indices)}: reduction_indices {shapes.text(indices)}."
         )
     keep = op.attr("keep_dims")
     axes = op.static(1)
@@ -62,6 +61,15 @@ def _axes_of(op, x, indices: np.ndarray) -> tuple[int, ...]:
     return tuple(axes)
 
 
+def _keeps_all(x, axes) -> bool:
+    # TF then passes the input on: NaN stays NaN in Max, and a EuclideanNorm keeps its sign.
+    return all(x.shape[a] == 1 for a in axes)
+
+
+def _unreduced(x, axes, keep):
+    return x if keep else x.reshape([size for i, size in enumerate(x.shape) if i not in axes])
+
+
 def _reduction(name: str, lower: Any, host: Any, boolean: bool = False) -> OpDef:
     """A reduction; rules: f(x, axes, keep_dims)."""
     arguments = f"input: {'bool' if boolean else 'T'}, reduction_indices: Tidx -> output: {'bool' if boolean else 'T'}"
@@ -76,13 +84,15 @@ def _reduction(name: str, lower: Any, host: Any, boolean: bool = False) -> OpDef
 
     @definition.lower
     def rule(op, x, indices: np.ndarray):
-        return lower(x, _axes_of(op, x, indices), op.attr("keep_dims"))
+        axes, keep = _axes_of(op, x, indices), op.attr("keep_dims")
+        return _unreduced(x, axes, keep) if _keeps_all(x, axes) else lower(x, axes, keep)
 
     @definition.host
     def host_rule(op, x, indices: np.ndarray):
-        return np.asarray(
-            host(x, _axes_of(op, x, indices), op.attr("keep_dims")), op.output_dtype(0).np_dtype
-        )
+        axes, keep = _axes_of(op, x, indices), op.attr("keep_dims")
+        if _keeps_all(x, axes):
+            return _unreduced(x, axes, keep)
+        return np.asarray(host(x, axes, keep), op.output_dtype(0).np_dtype)
 
     return definition
 
