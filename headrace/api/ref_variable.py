@@ -7,7 +7,12 @@ from typing import Any
 
 from headrace.api.framework import name_scope
 from headrace.api.safe_initial_value import safe_initial_value
-from headrace.api.variable_base import Variable, checked_collections, checked_modes
+from headrace.api.variable_base import (
+    Variable,
+    checked_collections,
+    checked_modes,
+    refuse_inner_tensor,
+)
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import default, raw
 from headrace.graph.convert import convert_to_tensor, register_tensor_conversion_function
@@ -46,6 +51,7 @@ class RefVariable(Variable):
             return
         if initial_value is None:
             raise ValueError("initial_value must be specified.")
+        refuse_inner_tensor(name, initial_value)
         self._synchronization, self._aggregation, self._trainable = checked_modes(
             synchronization, aggregation, trainable, name
         )
@@ -85,12 +91,6 @@ class RefVariable(Variable):
                 self._variable = _add_variable(declared(), self._initial_value, scope)
         else:
             self._initial_value = convert_to_tensor(initial_value, dtype, "initial_value")
-            if self._initial_value.op._control_flow_context is not None:
-                raise ValueError(
-                    f"Initializer for variable {scope} is from inside a control-flow construct, such as a loop or "
-                    "conditional. When creating a variable inside a loop or conditional, use a lambda as the "
-                    "initializer."
-                )
             self._variable = _add_variable(declared(), self._initial_value, scope)
         if validate_shape and not self._initial_value.shape.is_fully_defined():
             raise ValueError(f"initial_value must have a shape specified: {self._initial_value}")

@@ -7,7 +7,12 @@ from typing import Any
 
 from headrace.api.framework import name_scope
 from headrace.api.safe_initial_value import safe_initial_value
-from headrace.api.variable_base import Variable, checked_collections, checked_modes
+from headrace.api.variable_base import (
+    Variable,
+    checked_collections,
+    checked_modes,
+    refuse_inner_tensor,
+)
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import default, raw
 from headrace.graph.collection_protos import prepend_name_scope
@@ -277,11 +282,7 @@ class ResourceVariable(BaseResourceVariable):
         )
         if initial_value is None:
             raise ValueError("initial_value must be specified.")
-        if isinstance(initial_value, Tensor) and initial_value.graph.building_function:
-            raise ValueError(
-                "Tensor-typed variable initializers must either be wrapped in an init_scope or callable (e.g., "
-                "`tf.Variable(lambda : tf.truncated_normal([10, 40]))`) when building functions."
-            )
+        refuse_inner_tensor(name, initial_value)
         collections = checked_collections(collections, constraint, trainable)
         with (
             default.init_scope(),
@@ -328,11 +329,6 @@ class ResourceVariable(BaseResourceVariable):
             kind = initial.dtype.base_dtype
             handle = raw.VarHandleOp(
                 dtype=kind, shape=declared, shared_name=shared_name, name=scope
-            )
-        if initial.op._control_flow_context is not None:
-            raise ValueError(
-                f"Initializer for variable {scope} is from inside a control-flow construct, such as a loop or "
-                "conditional. When creating a variable inside a loop or conditional, use a lambda as the initializer."
             )
         with graph.name_scope("IsInitialized"):
             is_initialized = raw.VarIsInitializedOp(handle)

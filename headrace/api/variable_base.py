@@ -84,6 +84,19 @@ def checked_collections(collections: Any, constraint: Any, trainable: bool) -> l
     return collections
 
 
+def refuse_inner_tensor(name: str | None, initial_value: Any) -> None:
+    """Raises ValueError: the initial value lives in a loop, a branch or a function, where the initializer is not."""
+    if not isinstance(initial_value, Tensor):
+        return
+    if initial_value.graph.building_function or initial_value.op._control_flow_context is not None:
+        raise ValueError(
+            f"Initializer for variable {name or 'Variable'} is from inside a control-flow construct, such as a loop or "
+            "conditional. When creating a variable inside a loop or conditional, use a lambda as the initializer. "
+            "Tensor-typed variable initializers must either be wrapped in an init_scope or callable when building "
+            "functions."
+        )
+
+
 def default_creator(**arguments: Any) -> Variable:
     """Makes a variable of the flavour asked for by `use_resource`, the variable scope, or the process's default."""
     from headrace.api.ref_variable import RefVariable

@@ -22,7 +22,8 @@ def _check_rows_shape(op, params, indices, updates):
         raise op.error(
             "Must have updates.shape = indices.shape + params.shape[1:] or updates.shape = [], got "
             f"updates.shape {shapes.text(updates)}, indices.shape {shapes.text(indices)}, "
-            f"params.shape {shapes.text(params)}."
+            f"params.shape {shapes.text(params)}: needs shape {shapes.text((*indices, *params[1:]))}, not "
+            f"{shapes.text(updates)}."
         )
 
 
