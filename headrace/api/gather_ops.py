@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api.array_ops import shape
+from headrace.api.array_ops import reshape, shape
 from headrace.api.export import export, export_op
 from headrace.api.framework import name_scope
 from headrace.api.join_ops import concat
+from headrace.core import dtypes
 from headrace.graph import raw
 from headrace.graph.constant_value import constant_value
 from headrace.graph.convert import convert_to_tensor
@@ -27,17 +28,18 @@ def gather(
 ) -> Tensor:
     """Slices `params` along `axis` at `indices`.
 
-    params: [P..., N, Q...]. indices: [I...] int32 or int64, in [0, N). The first batch_dims axes of both are the same
-    axes; axis is then batch_dims unless given. Returns [P..., I..., Q...] (of the batch axes only one set).
-    Raises ValueError: an axis or batch_dims that does not fit. InvalidArgumentError when it runs: an index out of range.
+    params: [P..., N, Q...]. indices: [I...] int32 or int64, in [0, N). The first batch_dims axes of both are the
+    same axes; axis is then batch_dims unless given. Returns [P..., I..., Q...] (of the batch axes only one set).
+    Raises ValueError: an axis or batch_dims that does not fit. InvalidArgumentError when it runs: an index outside.
     """
     del validate_indices
     if axis is None:
         axis = batch_dims
     if isinstance(axis, (int, np.integer)) and axis == 0 and not batch_dims:
-        read_rows = getattr(params, "sparse_read", None)
-        if read_rows is not None:
-            return read_rows(indices, name=name)
+        try:
+            return params.sparse_read(indices, name=name)
+        except AttributeError:
+            pass  # not a variable that can read single rows
     return raw.GatherV2(params, indices, axis, batch_dims=batch_dims, name=name)
 
 
@@ -60,50 +62,46 @@ def batch_gather(params: Any, indices: Any, name: str | None = None) -> Tensor:
 
 @export("gather_nd", "manip.gather_nd")
 def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: int = 0) -> Tensor:
-    """Slices of `params` at positions `indices`, whose last axis holds one index for each of the first axes of `params`.
+    """Slices of `params` at positions `indices`, whose last axis holds an index for each of the first axes of `params`.
 
-    indices: [I..., K], K at most the rank of `params`. Returns [I..., rest of params]. The first batch_dims axes of both
-    are the same axes. Raises ValueError: shapes that do not fit. InvalidArgumentError when it runs: a position outside.
+    indices: [I..., K], K at most the rank of `params`. Returns [I..., rest of params]. The first batch_dims axes of
+    both are the same axes. Raises ValueError: shapes that do not fit. InvalidArgumentError when it runs: a position outside.
     """
     batch = _static_batch_dims(batch_dims)
     if batch == 0:
-        read_positions = getattr(params, "gather_nd", None)
-        if read_positions is not None:
-            return read_positions(indices, name=name)
-        return raw.GatherNd(params, indices, name=name)
+        try:
+            return params.gather_nd(indices, name=name)
+        except AttributeError:
+            return raw.GatherNd(params, indices, name=name)
     with name_scope(name, "BatchGatherND", [params, indices]):
         indices = convert_to_tensor(indices, name="indices")
         params = convert_to_tensor(params, name="params")
-        rank = indices.shape.ndims
-        if rank is None:
-            raise ValueError("tf.gather_nd does not allow indices with unknown shape.")
-        if not 0 < batch < rank:
-            raise ValueError(
-                f"batch_dims = {batch} must be less than rank(indices) = {rank}"
-                if batch >= rank
-                else f"batch_dims = {batch} must be greater than or equal to zero"
-            )
-        if params.shape.ndims is not None and batch >= params.shape.ndims:
-            raise ValueError(
-                f"batch_dims = {batch} must be less than rank(params) = {params.shape.ndims}"
-            )
-        # Positions in the whole of params: the batch indices in front of those given.
-        lead = shape(indices)[: rank - 1]
-        columns = []
-        for d in range(batch):
-            across = raw.Reshape(
-                raw.Range(0, lead[d], 1), [-1 if k == d else 1 for k in range(rank)]
-            )
-            columns.append(raw.BroadcastTo(across, concat([lead, [1]], 0)))
-        columns = [
-            c if c.dtype is indices.dtype else raw.Cast(c, DstT=indices.dtype) for c in columns
-        ]
-        return raw.GatherNd(params, concat([*columns, indices], -1))
+        for tensor, what in ((indices, "indices"), (params, "params")):
+            if tensor._dims is not None and batch >= len(tensor._dims):
+                raise ValueError(
+                    f"batch_dims = {batch} must be less than rank({what}) = {len(tensor._dims)}"
+                )
+        # Each batch with its number as first index: a gather in params whose batch axes are one.
+        sizes = shape(indices)
+        lead, depth = sizes[:batch], sizes[-1:]
+        count = raw.Prod(lead, [0])
+        flat = reshape(indices, concat([[count, -1], depth], 0))
+        places = shape(flat)[1]
+        numbers = raw.Tile(raw.Reshape(raw.Range(0, count, 1), [-1, 1, 1]), [1, places, 1])
+        if numbers.dtype is not indices.dtype:
+            numbers = raw.Cast(numbers, DstT=indices.dtype)
+        rows = reshape(params, concat([[count], shape(params)[batch:]], 0))
+        found = raw.GatherNd(rows, concat([numbers, flat], -1))
+        result = reshape(found, concat([sizes[:-1], shape(found)[2:]], 0))
+        if indices._dims is not None and params._dims is not None and indices._dims[-1] is not None:
+            result.set_shape([*indices._dims[:-1], *params._dims[batch + indices._dims[-1] :]])
+        return result
 
 
 def _static_batch_dims(batch_dims: Any) -> int:
     if isinstance(batch_dims, Tensor):
         batch_dims = constant_value(batch_dims)
+        batch_dims = None if batch_dims is None else batch_dims.reshape(-1)[0]
     if batch_dims is None:
         raise ValueError("batch_dims must be known while the graph is built")
     if isinstance(batch_dims, bool) or int(batch_dims) != batch_dims:
@@ -258,5 +256,51 @@ export_op(
 
 @export("dynamic_stitch")
 def dynamic_stitch(indices: Any, data: Any, name: str | None = None) -> Tensor:
-    """One tensor of the rows of the tensors `data`, row i of data[m] at indices[m][i]; where several meet, the last wins."""
+    """One tensor of the rows of the tensors `data`, row i of data[m] at indices[m][i]; the last one wins."""
     return raw.DynamicStitch(indices, data, name=name)
+
+
+@export("repeat")
+def repeat(input: Any, repeats: Any, axis: int | None = None, name: str | None = None) -> Tensor:
+    """The elements of `input` along `axis`, element i `repeats[i]` times; of the flattened input where axis is None.
+
+    repeats: a vector of integers as long as the axis, or a scalar for all elements.
+    Raises TypeError: axis is not an int. ValueError: an axis out of range, or repeats of another length.
+    """
+    if axis is None:
+        input = reshape(input, [-1])
+        axis = 0
+    if not isinstance(axis, int):
+        raise TypeError(f"axis must be an int; got {type(axis).__name__}")
+    with name_scope(name, "Repeat", [input, repeats]):
+        data = convert_to_tensor(input, name="data")
+        repeats = convert_to_tensor(repeats, name="repeats", preferred_dtype=dtypes.int32)
+        if repeats.dtype.base_dtype is not dtypes.int32:
+            repeats = raw.Cast(repeats, DstT=dtypes.int32)
+        if repeats._dims is None or len(repeats._dims) > 1:
+            raise ValueError(f"repeats must be a scalar or a vector, got shape {repeats.shape}")
+        if data._dims == ():
+            data = raw.Reshape(data, [1])
+        dims = data._dims
+        if dims is not None:
+            if not -len(dims) <= axis < len(dims):
+                raise ValueError(
+                    f"axis={axis} out of bounds: expected {-len(dims)}<=axis<{len(dims)}"
+                )
+            axis %= len(dims)
+        elif axis < 0:
+            raise ValueError("axis may only be negative if ndims is statically known.")
+        length = shape(data)[axis]
+        if repeats._dims == (1,):
+            repeats = raw.Reshape(repeats, [])
+        if repeats._dims == ():
+            # Element k of the result is element k // repeats.
+            which = raw.FloorDiv(raw.Range(0, length * repeats, 1), repeats)
+            return raw.GatherV2(data, which, axis)
+        if dims is not None:
+            data.shape[axis : axis + 1].assert_is_compatible_with(repeats.shape)
+        # Element k of the result is the element whose repetitions end after k.
+        ends = raw.Cumsum(repeats, 0)
+        places = raw.Range(0, raw.Sum(repeats, [0]), 1)
+        which = raw.UpperBound(raw.ExpandDims(ends, 0), raw.ExpandDims(places, 0))
+        return raw.GatherV2(data, raw.Squeeze(which, squeeze_dims=[0]), axis)

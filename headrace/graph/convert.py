@@ -138,8 +138,21 @@ def _pack_list(value: Any, dtype: Any = None, name: str | None = None, as_ref: b
         return NotImplemented
     from headrace.graph import raw
 
-    wanted = dtype if dtype is not None else _element_type(value)
+    found = _element_type(value)
+    wanted = dtype if dtype is not None else found
+    if dtype is not None and found is not None and dtype.base_dtype is not found:
+        value = _cast_tensors(value, dtype.base_dtype, raw)
     return _stack(value, wanted, raw, default.get_default_graph(), name or "packed")
+
+
+def _cast_tensors(value: Any, dtype: DType, raw: Any) -> Any:
+    """Nested lists with the tensors in them cast to `dtype`."""
+    if isinstance(value, (list, tuple)):
+        return [_cast_tensors(item, dtype, raw) for item in value]
+    if not _is_symbolic(value):
+        return value
+    tensor = convert_to_tensor(value)
+    return tensor if tensor._dtype.base_dtype is dtype else raw.Cast(tensor, DstT=dtype)
 
 
 def _element_type(value: Any) -> DType | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.core import dtypes
 from headrace.graph import shapes
 from headrace.graph.op_def import Effect, OpDef, define
 from headrace.graph.tensor import Dims
@@ -16,6 +17,8 @@ def _define_copy(name: str, arguments: str) -> OpDef:
     @definition.host
     @definition.lower
     def _copy(op, x):
+        if op.output_dtype() is dtypes.resource:
+            raise op.invalid("Input tensor cannot be a resource variable handle.")
         # Values are never changed in place, so that the same one serves.
         return x
 
@@ -51,7 +54,7 @@ def _empty_shape(op, shape) -> Dims:
 @empty.lower
 def _empty_lower(op, shape: np.ndarray):
     kind = op.output_dtype().np_dtype
-    return np.full(tuple(int(s) for s in shape), b"" if kind == object else 0, kind)
+    return np.full(tuple(int(s) for s in shape), b"" if kind.hasobject else 0, kind)
 
 
 empty.not_differentiable()

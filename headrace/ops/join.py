@@ -62,7 +62,8 @@ def _concatenate(op, values, axis):
             a != b for d, (a, b) in enumerate(zip(values[0].shape, v.shape, strict=True)) if d != at
         ):
             raise op.invalid(
-                f"Dimensions of inputs should match: shape[0] = {list(values[0].shape)} vs. shape[{i}] = {list(v.shape)}"
+                f"Dimensions of inputs should match: shape[0] = {list(values[0].shape)} vs. shape[{i}] = "
+                f"{list(v.shape)}"
             )
     if all(map(is_static, values)):
         return np.concatenate(values, at)
@@ -217,8 +218,8 @@ def _concat_offset_host(op, axis, sizes):
         for d in range(rank):
             if d != at and size[d] != sizes[0][d]:
                 raise op.invalid(
-                    f"All dimensions except {at} must match. Input {i} has shape {list(size)} and doesn't match input 0 "
-                    f"with shape {list(sizes[0])}."
+                    f"All dimensions except {at} must match. Input {i} has shape {list(size)} and doesn't match input "
+                    f"0 with shape {list(sizes[0])}."
                 )
         offset = np.zeros(rank, np.int32)
         offset[at] = total
@@ -260,7 +261,8 @@ def _pack_lower(op, values):
     for i, v in enumerate(values):
         if v.shape != first:
             raise op.invalid(
-                f"Shapes of all inputs must match: values[0].shape = {list(first)} != values[{i}].shape = {list(v.shape)}"
+                f"Shapes of all inputs must match: values[0].shape = {list(first)} != values[{i}].shape = "
+                f"{list(v.shape)}"
             )
     rank = len(first) + 1
     if not -rank <= op.attr("axis") < rank:
@@ -272,7 +274,8 @@ def _pack_lower(op, values):
 
 @pack.partial
 def _pack_partial(op):
-    if any(t._dims != () for t in op._inputs):
+    dims = op._outputs[0]._dims
+    if dims is None or len(dims) != 1:
         return None
     return [partial_size(t) for t in op._inputs]
 
@@ -441,8 +444,8 @@ def _split_v_lower(op, x, size_splits: np.ndarray, axis: np.ndarray):
         raise op.invalid("There can only be one -1 in the input.")
     if (not unknown and total != x.shape[at]) or (unknown and total > x.shape[at]):
         raise op.invalid(
-            f"Determined shape must either match input shape along split_dim exactly if fully specified, or be less than "
-            f"the size of the input along split_dim if not fully specified.  Got: {total}"
+            f"Determined shape must either match input shape along split_dim exactly if fully specified, or be "
+            f"less than the size of the input along split_dim if not fully specified.  Got: {total}"
         )
     if unknown:
         sizes[unknown[0]] = x.shape[at] - total

@@ -342,7 +342,10 @@ def _reverse_v2_shape(op, x, axis) -> Dims:
     shapes.with_rank(op, axis, 1, "axis")
     axes = op.static(1)
     if x is not None and axes is not None:
-        found = [shapes.axis_in_rank(op, int(a), len(x)) for a in axes]
+        for i, a in enumerate(axes):
+            if not -len(x) <= a < len(x):
+                raise op.error(f"axis[{i}] = {a} is out of valid range [{-len(x)}, {len(x) - 1}].")
+        found = [int(a) % len(x) for a in axes]
         for a in found:
             if found.count(a) > 1:
                 raise op.error(f"axis {a} specified more than once.")
@@ -353,11 +356,9 @@ def _reverse_v2_shape(op, x, axis) -> Dims:
 @reverse_v2.lower
 def _reverse_v2_lower(op, x, axis: np.ndarray):
     rank = len(x.shape)
-    for a in axis:
+    for i, a in enumerate(axis):
         if not -rank <= a < rank:
-            raise op.invalid(
-                f"'axis'[{list(axis).index(a)}] = {a} is out of valid range [0, {rank - 1}"
-            )
+            raise op.invalid(f"axis[{i}] = {a} is out of valid range [{-rank}, {rank - 1}].")
     axes = tuple(int(a) % rank for a in axis)
     if len(set(axes)) < len(axes):
         raise op.invalid(f"axis {max(axes, key=axes.count)} specified more than once.")

@@ -84,15 +84,18 @@ def _reshape_lower(op, x, shape: np.ndarray):
     if len(unknown) > 1:
         raise op.invalid(f"Only one input size may be -1, not both {unknown[0]} and {unknown[1]}")
     if unknown:
-        rest = math.prod(s for s in sizes if s != -1)
-        if not rest:
+        # An empty axis on both sides is left out of the account: [0, 6] to [0, -1, 3] gives [0, 2, 3].
+        empty = 0 in sizes
+        rest = math.prod(s for s in sizes if s not in (-1, 0))
+        count = math.prod(d for d in x.shape if d or not empty)
+        if empty and count and 0 not in x.shape:
             raise op.invalid(
-                "reshape cannot infer the missing input size for an empty tensor unless all specified input sizes "
-                "are non-zero"
+                f"Input to reshape is a tensor with {count} values, but the requested shape has 0"
             )
         if count % rest:
             raise op.invalid(
-                f"Input to reshape is a tensor with {count} values, but the requested shape requires a multiple of {rest}"
+                f"Input to reshape is a tensor with {count} values, but the requested shape requires a multiple "
+                f"of {rest}"
             )
         sizes[unknown[0]] = count // rest
     elif math.prod(sizes) != count:

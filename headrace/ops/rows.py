@@ -184,11 +184,7 @@ def _dynamic_partition_lower(op, data, partitions):
         raise op.invalid(
             f"partitions{f'[{place}]' if rank else ''} = {numbers[bad[0]]} is not in [0, {count})"
         )
-    rows = (
-        data.reshape((-1, *data.shape[rank:]))
-        if numbers.size
-        else data.reshape((0, *data.shape[rank:]))
-    )
+    rows = data.reshape((numbers.size, *data.shape[rank:]))
     return tuple(rows[numbers == i] for i in range(count))
 
 

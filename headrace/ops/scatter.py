@@ -14,24 +14,38 @@ from headrace.lowering.index_checks import check_positions
 from headrace.ops.reshape import is_static
 
 
+def _brackets(dims: Dims) -> str:
+    return "?" if dims is None else f"[{','.join('?' if d is None else str(d) for d in dims)}]"
+
+
 def _check_shapes(op, dims: Dims, indices: Dims, updates: Dims) -> None:
     """updates: indices without its last axis, then what the last axis of indices leaves of dims."""
-    if indices is None or updates is None or dims is None or not indices or indices[-1] is None:
+    shapes.at_least_rank(op, indices, 1, "indices")
+    if shapes.element_count(dims) == 0 and (
+        shapes.element_count(indices) or shapes.element_count(updates)
+    ):
+        raise op.error(f"Indices and updates specified for empty output shape {_brackets(dims)}.")
+    if indices is None or updates is None or dims is None or indices[-1] is None:
         return
-    depth, outer = indices[-1], indices[:-1]
+    depth, outer = indices[-1], len(indices) - 1
     if depth > len(dims):
         raise op.error(
-            f"indices of shape {shapes.text(indices)} index deeper than the output {shapes.text(dims)}."
+            f"indices of shape {_brackets(indices)} index deeper than the output {_brackets(dims)}."
         )
-    wanted = (*outer, *dims[depth:])
-    if len(wanted) != len(updates) or any(
-        a != b for a, b in zip(wanted, updates, strict=True) if None not in (a, b)
-    ):
+    if not _fit(indices[:-1], updates[:outer]):
         raise op.error(
-            f"The outer {len(outer)} dimensions of indices.shape={shapes.text(indices)} must match the outer "
-            f"{len(outer)} dimensions of updates.shape={shapes.text(updates)}, and the inner dimensions of "
-            f"output_shape={shapes.text(dims)} must match the inner dimensions of updates: needs {shapes.text(wanted)}."
+            f"The outer {outer} dimensions of indices.shape={_brackets(indices)} must match the outer {outer} "
+            f"dimensions of updates.shape={_brackets(updates)}."
         )
+    if not _fit(dims[depth:], updates[outer:]):
+        raise op.error(
+            f"The inner {len(dims) - depth} dimensions of input.shape={_brackets(dims)} must match the inner "
+            f"{len(updates) - outer} dimensions of updates.shape={_brackets(updates)}."
+        )
+
+
+def _fit(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
+    return len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b, strict=True))
 
 
 def _check_values(op, dims: tuple[int, ...], indices, updates) -> None:
@@ -94,13 +108,7 @@ scatter_nd = define(
 
 @scatter_nd.shape
 def _scatter_nd_shape(op, indices, updates, shape) -> Dims:
-    shapes.at_least_rank(op, indices, 1, "indices")
     dims = shapes.sizes_of(op, 2)
-    empty = dims is not None and 0 in dims
-    if empty and shapes.element_count(updates) and shapes.element_count(indices):
-        raise op.error(
-            f"Indices and updates specified for empty output of shape {shapes.text(dims)}."
-        )
     _check_shapes(op, dims, indices, updates)
     return dims
 
@@ -114,9 +122,11 @@ def _scatter_nd_lower(op, indices, updates, shape: np.ndarray):
     if any(d < 0 for d in dims):
         raise op.invalid(f"Shape must not have negative sizes, got {list(dims)}")
     _check_values(op, dims, indices, updates)
-    if updates.dtype == object:
-        return apply("set", np.full(dims, b"", object), indices, updates)
-    return apply("add", np.zeros(dims, updates.dtype), indices, updates)
+    # Strings that meet are joined.
+    nothing = (
+        np.full(dims, b"", object) if updates.dtype == object else np.zeros(dims, updates.dtype)
+    )
+    return apply("add", nothing, indices, updates)
 
 
 @scatter_nd.gradient
@@ -138,7 +148,6 @@ def _into_copy(name: str, first: str, operation: str, attrs: str) -> OpDef:
 
     @definition.shape
     def _into_copy_shape(op, x, indices, updates) -> Dims:
-        shapes.at_least_rank(op, indices, 1, "indices")
         _check_shapes(op, x, indices, updates)
         return x
 

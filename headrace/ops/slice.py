@@ -66,7 +66,8 @@ def _slice_shape(op, x, begin, size) -> Dims:
     sizes = (None,) * rank if sizes is None else sizes
     if len(starts) != rank or len(sizes) != rank:
         raise op.error(
-            f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got {len(starts)} and {len(sizes)}."
+            f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got {len(starts)} and "
+            f"{len(sizes)}."
         )
     out: list[int | None] = []
     for i, (have, b, s) in enumerate(zip(x, starts, sizes, strict=True)):
@@ -88,8 +89,8 @@ def _slice_bounds(op, x, begin, size) -> tuple[list[int], list[int]]:
     rank = len(x.shape)
     if begin.shape != (rank,) or size.shape != (rank,):
         raise op.invalid(
-            f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got shapes {list(begin.shape)} and "
-            f"{list(size.shape)} instead."
+            f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got shapes {list(begin.shape)} "
+            f"and {list(size.shape)} instead."
         )
     starts = as_ints(begin)
     sizes = [
@@ -156,7 +157,10 @@ def _slice_gradient(op, dy):
 
 # ---- StridedSlice
 
-_MASKS = "begin_mask: int = 0, end_mask: int = 0, ellipsis_mask: int = 0, new_axis_mask: int = 0, shrink_axis_mask: int = 0"
+_MASKS = (
+    "begin_mask: int = 0, end_mask: int = 0, ellipsis_mask: int = 0, new_axis_mask: int = 0, "
+    "shrink_axis_mask: int = 0"
+)
 
 
 def _facts(op):
@@ -359,7 +363,7 @@ strided_slice_grad.facts(_facts)
 @strided_slice_grad.needs_static
 def _strided_slice_grad_needs_static(op):
     needed = _needs_static(op)
-    begin, end, strides = _facts(op)
+    strides = _facts(op)[2]
     if (
         "begin" in needed
         and strides is not None
@@ -430,6 +434,8 @@ def _strided_slice_grad_gradient(op, ddx):
 def _assign(op, ref, begin, end, strides, value):
     old = ref.read()
     region = _region(op, old.shape, begin, end, strides)
+    if not math.prod(region.counts):
+        return ref
     if len(value.shape) and tuple(value.shape) != tuple(region.shape):
         raise op.invalid(
             f"stride slice assign of shape {list(region.shape)} got a value of shape {list(value.shape)}"
