@@ -223,14 +223,18 @@ class Step:
         self._load_together(state, self._host_reads)
         with context.running(self):
             for number, segment in enumerate(segments):
-                if segment.is_island and number not in self._not_compilable:
+                interpreted = number in self._not_compilable
+                if segment.is_island and not interpreted:
                     island = self._islands.get(number) or self._make_island(number, segment)
+                    interpreted = self._lacks_state_of_branches(island, state)
                     try:
-                        self._run_island(island, values, state, last=number == len(segments) - 1)
+                        if not interpreted:
+                            self._run_island(island, values, state, last=number == len(segments) - 1)
                     except NotCompilable:
                         # Found out while tracing, before any of it ran.
                         self._not_compilable.add(number)
-                if number in self._not_compilable:
+                        interpreted = True
+                if interpreted:
                     self._add_free(segment.ops, values)
                     self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
                 elif not segment.is_island:
@@ -344,6 +348,15 @@ class Step:
             return False
         uses = [a.name for t, a in zip(op._inputs, flat_arguments(op)) if is_handle(t) and self.order.key(t) == key]
         return bool(uses) and all(name in overwrites for name in uses)
+
+    def _lacks_state_of_branches(self, island: Island, state: StateView) -> bool:
+        """Whether a variable has no value yet that perhaps only a branch not taken reads (`initialized_value`)."""
+        if not any(op._definition.function_attrs for op in island.ops):
+            return False
+        return any(
+            version == INITIAL and not state.has(key, INITIAL) and self.resources.cell(key).value is None
+            for key, version in (*island.donated, *island.kept)
+        )
 
     def _run_island(self, island: Island, values: Values, state: StateView, last: bool) -> None:
         for tensor in (*island.inputs, *island.static_inputs):
