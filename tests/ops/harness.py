@@ -48,9 +48,17 @@ def is_float(value: Any) -> bool:
 def arrays_of(value: Any) -> Any:
     """An input of a row as NumPy arrays, a list for a variadic argument."""
     if isinstance(value, list):
-        return [np.asarray(v) for v in value]
-    array = np.asarray(value)
-    return array.astype(object) if array.dtype.kind in "SU" else array
+        return [_strings_as_bytes(np.asarray(v)) for v in value]
+    return _strings_as_bytes(np.asarray(value))
+
+
+def _strings_as_bytes(array: np.ndarray) -> np.ndarray:
+    """Strings as sessions hand them to operations."""
+    if array.dtype.kind not in "SUO":
+        return array
+    out = np.empty(array.shape, dtype=object)
+    out.reshape(-1)[:] = [v.encode() if isinstance(v, str) else v for v in array.reshape(-1).tolist()]
+    return out
 
 
 class Row:

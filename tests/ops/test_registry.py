@@ -27,11 +27,15 @@ DIFFERENT_SIGNATURES: dict[str, str] = {
 }
 # Ops that another test than the case tables runs, and which. {op: where}
 TESTED_ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "WriteFile"), "tests/ops/test_files.py"),
     "Const": "tests/api",
     "Placeholder": "every row feeds some",
     "PlaceholderV2": "a deprecated twin of Placeholder",
     "VariableV2": "rows of ops with reference arguments make some",
     "VarHandleOp": "rows of ops with resource arguments make some",
+    "Variable": "tests/api/test_variables.py",
+    "TemporaryVariable": "tests/api/test_variables.py",
+    "DestroyResourceOp": "tests/api/test_variables.py",
 }
 
 

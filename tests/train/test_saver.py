@@ -70,7 +70,9 @@ def test_reshape_and_partial_shapes(sess, tmp_path):
         tf.train.Saver(reshape=True).restore(other, path)
         assert other.run(a).tolist() == [[0, 1, 2], [3, 4, 5]]
     with tf.Graph().as_default(), tf.Session() as other:
-        a = tf.Variable(tf.placeholder_with_default(np.zeros([1]), None), validate_shape=False, name="a")
+        a = tf.Variable(
+            tf.placeholder_with_default(np.zeros([1]), None), validate_shape=False, name="a"
+        )
         tf.train.Saver().restore(other, path)
         assert other.run(a).tolist() == [0, 1, 2, 3, 4, 5]
 
@@ -116,8 +118,15 @@ def test_numbers_and_what_is_kept(sess, tmp_path):
     prefix = str(tmp_path / "m")
     saver = tf.train.Saver(max_to_keep=2)
     paths = [saver.save(sess, prefix, global_step=n) for n in (1, 2, np.int32(3))]
-    assert paths == [prefix + "-1", prefix + "-2", prefix + "-3"] and saver.last_checkpoints == paths[1:]
-    assert saver.save(sess, prefix, global_step=step) == saver.save(sess, prefix, "step:0") == prefix + "-7"
+    assert (
+        paths == [prefix + "-1", prefix + "-2", prefix + "-3"]
+        and saver.last_checkpoints == paths[1:]
+    )
+    assert (
+        saver.save(sess, prefix, global_step=step)
+        == saver.save(sess, prefix, "step:0")
+        == prefix + "-7"
+    )
     assert saver.last_checkpoints == [paths[2], prefix + "-7"]
     present = {p.name for p in tmp_path.iterdir()}
     endings = ("data-00000-of-00001", "index", "meta")
@@ -234,7 +243,7 @@ def test_damage(sess, tmp_path):
     content = data.read_bytes()
     for damaged in (content[:-1], content[:50] + b"\x55" + content[51:]):
         data.write_bytes(damaged)
-        with pytest.raises(tf.errors.DataLossError, match="m.data-00000-of-00001"):
+        with pytest.raises(tf.errors.DataLossError, match=r"m\.data-00000-of-00001"):
             saver.restore(sess, path)
         assert np.array_equal(sess.run(a), np.arange(100.0))
     (tmp_path / "m.index").write_bytes(b"nothing")

@@ -1,4 +1,4 @@
-"""Savers against TensorFlow's: the same nodes, the same bytes, either one's checkpoints restored. See oracle/make_saver.py."""
+"""Savers against TensorFlow's: the same nodes and bytes, either one's checkpoints restored (oracle/make_saver.py)."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,13 @@ def same(a, b):
 def test_nodes(saved):
     kind, graph, *_ = saved
     own = [
-        [op.name, op.type, [t.name for t in op.inputs], sorted(c.name for c in op.control_inputs), op.device]
+        [
+            op.name,
+            op.type,
+            [t.name for t in op.inputs],
+            sorted(c.name for c in op.control_inputs),
+            op.device,
+        ]
         for op in graph.get_operations()
         if op.name.startswith("save/")
     ]
@@ -111,7 +117,11 @@ def same_nodes(own, theirs):
     nodes = {n.name: n for n in own.node}
     for node in theirs.node:
         again = nodes.pop(node.name)
-        assert (again.op, sorted(again.input), again.device) == (node.op, sorted(node.input), node.device)
+        assert (again.op, sorted(again.input), again.device) == (
+            node.op,
+            sorted(node.input),
+            node.device,
+        )
         assert again.attr.keys() == node.attr.keys(), node.name
         for key, value in node.attr.items():
             # Constants may be written in another form.

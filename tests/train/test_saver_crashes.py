@@ -1,4 +1,4 @@
-"""A process may die at any moment of `Saver.save`: what `latest_checkpoint` names is whole, and never older than before.
+"""A process may die at any moment of `Saver.save`: what `latest_checkpoint` names is whole, and never steps back.
 
 HEADRACE_KILLS sets how many processes of each kind are killed (default 8).
 """
