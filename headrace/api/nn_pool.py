@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api.export import export
+from headrace.api.export import export, export_op
 from headrace.api.framework import name_scope
 from headrace.api.nn_conv import channel_index, per_axis
 from headrace.api.nn_convolution import strides_and_dilations, with_space_to_batch
@@ -411,3 +411,22 @@ def erosion2d(
             name=scope,
         )
         return raw.Neg(dilated)
+
+
+# ---- pooling by a factor that is not a whole number
+
+_FRACTIONAL = "value, pooling_ratio, pseudo_random=False, overlapping=False, deterministic=False, seed=0, seed2=0"
+export_op(
+    "FractionalMaxPool",
+    _FRACTIONAL,
+    "nn.fractional_max_pool",
+    doc="The maximum over random regions whose sizes are pooling_ratio [1, rows, columns, 1] on average; with the regions' "
+    "borders: (output, row_pooling_sequence, col_pooling_sequence).",
+)
+export_op(
+    "FractionalAvgPool",
+    _FRACTIONAL,
+    "nn.fractional_avg_pool",
+    doc="The mean over random regions whose sizes are pooling_ratio [1, rows, columns, 1] on average; with the regions' "
+    "borders: (output, row_pooling_sequence, col_pooling_sequence).",
+)

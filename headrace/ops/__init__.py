@@ -16,6 +16,12 @@ from headrace.ops import (
     bias as bias,
 )
 from headrace.ops import (
+    bitwise as bitwise,
+)
+from headrace.ops import (
+    broadcasting as broadcasting,
+)
+from headrace.ops import (
     candidate_sampling as candidate_sampling,
 )
 from headrace.ops import (
@@ -52,16 +58,28 @@ from headrace.ops import (
     files as files,
 )
 from headrace.ops import (
+    fractional_pooling as fractional_pooling,
+)
+from headrace.ops import (
+    gamma as gamma,
+)
+from headrace.ops import (
     gather as gather,
 )
 from headrace.ops import (
     graph_test_ops as graph_test_ops,
 )
 from headrace.ops import (
+    histogram as histogram,
+)
+from headrace.ops import (
     join as join,
 )
 from headrace.ops import (
     matmul as matmul,
+)
+from headrace.ops import (
+    morphology as morphology,
 )
 from headrace.ops import (
     normalization as normalization,
@@ -127,6 +145,9 @@ from headrace.ops import (
     space_batch as space_batch,
 )
 from headrace.ops import (
+    sparse_segment as sparse_segment,
+)
+from headrace.ops import (
     state as state,
 )
 from headrace.ops import (
@@ -134,6 +155,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     summary_ops as summary_ops,
+)
+from headrace.ops import (
+    tensor_list as tensor_list,
 )
 from headrace.ops import (
     training as training,

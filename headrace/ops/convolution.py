@@ -345,6 +345,43 @@ conv3d_backprop_input.lower(_backprop_input_lower)
 conv3d_backprop_filter.lower(_backprop_filter_lower)
 _define_gradients(_conv3d_ops, "strides", "padding", "data_format", "dilations")
 
+# ---- Conv3DBackpropInput, Conv3DBackpropFilter: the first version, with a tensor in place of its sizes
+
+_CONV3D_FIRST = "T: {half, float, double}, strides: list(int) >= 5, padding: {'SAME', 'VALID'}, dilations: list(int) = [1, 1, 1, 1, 1]"
+conv3d_backprop_input_first = define(
+    "Conv3DBackpropInput", "input: T, filter: T, out_backprop: T -> output: T", _CONV3D_FIRST
+)
+conv3d_backprop_filter_first = define(
+    "Conv3DBackpropFilter", "input: T, filter: T, out_backprop: T -> output: T", _CONV3D_FIRST
+)
+
+
+@conv3d_backprop_input_first.shape
+def _conv3d_backprop_input_first_shape(op, x, w, dy):
+    return shapes.with_rank(op, x, 5, "input")
+
+
+@conv3d_backprop_filter_first.shape
+def _conv3d_backprop_filter_first_shape(op, x, w, dy):
+    return shapes.with_rank(op, w, 5, "filter")
+
+
+@conv3d_backprop_input_first.lower
+def _conv3d_backprop_input_first_lower(op, x, w, dy):
+    operand = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return _transpose(op, lambda x: _convolve(op, layout("NDHWC"), x, w), operand, dy)
+
+
+@conv3d_backprop_filter_first.lower
+def _conv3d_backprop_filter_first_lower(op, x, w, dy):
+    operand = jax.ShapeDtypeStruct(w.shape, w.dtype)
+    return _transpose(op, lambda w: _convolve(op, layout("NDHWC"), x, w), operand, dy)
+
+
+# TensorFlow has no gradient for these two; their successors have one.
+conv3d_backprop_input_first.not_differentiable()
+conv3d_backprop_filter_first.not_differentiable()
+
 # ---- DepthwiseConv2dNative: each channel has filters of its own, [height, width, channels, multiplier]
 
 _DEPTHWISE = (

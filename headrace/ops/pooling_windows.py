@@ -26,13 +26,18 @@ _MAX_SLICES = 9
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows over an array of shape `sizes`: for each axis the window's size, the stride, padding and number of places."""
+    """Windows over an array of shape `sizes`, for each axis.
+
+    ksize: the number of values in a window. strides, places: how far apart windows are, and how many. pads: before and
+    after. dilations: how far apart the values of a window are.
+    """
 
     sizes: tuple[int, ...]
     ksize: tuple[int, ...]
     strides: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
     places: tuple[int, ...]
+    dilations: tuple[int, ...]
 
     @property
     def count(self) -> int:
@@ -42,11 +47,12 @@ class Windows:
     @property
     def is_tiling(self) -> bool:
         """Whether the windows lie side by side."""
-        return self.ksize == self.strides
+        return self.ksize == self.strides and set(self.dilations) == {1}
 
     def offsets(self) -> Iterator[tuple[int, ...]]:
         """The offsets inside a window, in row-major order."""
-        return np.ndindex(*self.ksize)
+        for index in np.ndindex(*self.ksize):
+            yield tuple(i * d for i, d in zip(index, self.dilations, strict=True))
 
     def padded(self, x: Any, fill: Any) -> Any:
         """`x` with `fill` around it."""
@@ -101,17 +107,25 @@ class Windows:
 
 
 def windows_of(
-    op: Any, sizes: Sequence[int], ksize: Sequence[int], strides: Sequence[int], padding: str
+    op: Any,
+    sizes: Sequence[int],
+    ksize: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+    dilations: Sequence[int] | None = None,
 ) -> Windows:
     """The windows over an array of shape `sizes`. Raises InvalidArgumentError: they do not fit."""
     if len(ksize) != len(sizes):
         raise op.invalid(f"tensor_in must be {len(ksize)}-dimensional, got shape {tuple(sizes)}")
+    dilations = [1] * len(sizes) if dilations is None else dilations
     pads, places = [], []
-    for size, k, s in zip(sizes, ksize, strides, strict=True):
-        before, after = pad_sizes(op, size, k, s, 1, padding)
+    for size, k, s, d in zip(sizes, ksize, strides, dilations, strict=True):
+        before, after = pad_sizes(op, size, k, s, d, padding)
         pads.append((before, after))
-        places.append(max((size + before + after - k + s) // s, 0))
-    return Windows(tuple(sizes), tuple(ksize), tuple(strides), tuple(pads), tuple(places))
+        places.append(max((size + before + after - (k - 1) * d - 1 + s) // s, 0))
+    return Windows(
+        tuple(sizes), tuple(ksize), tuple(strides), tuple(pads), tuple(places), tuple(dilations)
+    )
 
 
 def lowest(dtype: np.dtype) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import define
-from headrace.ops.arithmetic import reduce_to_shape_of
+from headrace.ops.broadcasting import reduce_to_shape_of
 
 _FLOATS = "T: {half, bfloat16, float, double}"
 
