@@ -109,14 +109,14 @@ def generate(
     dtype = np.dtype(dtype)
     pairs = -(-size * dtype.itemsize // 8)
     if isinstance(state, np.ndarray):
-        packed = np.empty((-(-pairs // 2), 2), np.uint64)
-        for start in range(0, len(packed), _NUMPY_CHUNK):
-            part = packed[start : start + _NUMPY_CHUNK]
+        numbers = np.empty((-(-pairs // 2), 2), np.uint64)
+        for start in range(0, len(numbers), _NUMPY_CHUNK):
+            part = numbers[start : start + _NUMPY_CHUNK]
             block = np.arange(start, start + len(part), dtype=np.uint64) * np.uint64(stride)
             words = words_at(state, block)
             part[:, 0] = convert(words[0], words[1])
             part[:, 1] = convert(words[2], words[3])
-        return packed.reshape(-1).view(dtype)[:size]
+        return numbers.reshape(-1).view(dtype)[:size]
 
     def packed(state):
         # One element per pair: each block is computed twice, and still in less time than it takes

@@ -11,6 +11,7 @@ Distributions that accept and reject at length are in `random_rejection`.
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ _GROUPS_AT_ONCE = 16384
 _HALF_TYPES = {np.dtype(np.float16): 10, np.dtype(ml_dtypes.bfloat16): 7}
 
 
-def uniform(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Array]:
+def uniform(state: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """Uniform numbers in [0, 1).
 
     dtype: float16, bfloat16, float32 (as many random bits as the mantissa has) or float64 (52
@@ -64,7 +65,7 @@ def uniform(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Arra
     return numbers.astype(dtype).reshape(shape), after_outputs(state, size)
 
 
-def normal(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Array]:
+def normal(state: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """Normal numbers of mean 0 and deviation 1, by Box and Muller's method.
 
     dtype: float16, bfloat16, float32 or float64; the short types round a float32.
@@ -75,7 +76,7 @@ def normal(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array
     return numbers.astype(dtype).reshape(shape), after_outputs(state, size)
 
 
-def truncated_normal(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Array]:
+def truncated_normal(state: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """Normal numbers of mean 0 and deviation 1, drawn again where they are 2 or more from 0.
 
     dtype: float16, bfloat16, float32 or float64; the short types round a float32.
@@ -106,7 +107,7 @@ def truncated_normal(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> t
 
 
 def uniform_int(
-    state: Array, shape: tuple[int, ...], minval: Array, maxval: Array, dtype: np.dtype
+    state: Array, shape: tuple[int, ...], minval: Array, maxval: Array, dtype: Any
 ) -> tuple[Array, Array]:
     """Uniform integers in [minval, maxval).
 
@@ -120,7 +121,7 @@ def uniform_int(
     return numbers.astype(dtype).reshape(shape), state
 
 
-def uniform_full_int(state: Array, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Array]:
+def uniform_full_int(state: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """Uniform integers over the whole range of `dtype`: int32, uint32, int64 or uint64.
 
     Returns the numbers, of `shape`, and the new state.
@@ -177,7 +178,7 @@ def permutation(state: Array, size: int) -> tuple[Array, Array]:
     return order, advance(state, (size + 2) // 4)
 
 
-def multinomial(state: Array, logits: Array, samples: int, dtype: np.dtype) -> tuple[Array, Array]:
+def multinomial(state: Array, logits: Array, samples: int, dtype: Any) -> tuple[Array, Array]:
     """Draws class numbers from unnormalised log-probabilities.
 
     logits: [batch, classes], any real type; what is not finite has probability 0.
@@ -400,7 +401,7 @@ def _mantissa32(word: Array, bits: int) -> Array:
     return ((word & mask) << np.uint64(23 - bits)) | np.uint64(0x3F800000)
 
 
-def _as_vector(value: Array, dtype: np.dtype) -> Array:
+def _as_vector(value: Array, dtype: Any) -> Array:
     """A scalar as a vector of one element: NumPy warns where the arithmetic of its scalars wraps around."""
     if isinstance(value, int | np.ndarray | np.generic):
         return np.asarray(value, dtype).reshape(1)

@@ -97,6 +97,7 @@ def _lower_as_host(definition: OpDef) -> None:
     the numbers.
     """
     rule = definition.host_rule
+    assert rule is not None
     position = [argument.name for argument in definition.signature.inputs].index("seed")
 
     @definition.lower
