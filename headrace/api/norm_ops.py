@@ -62,7 +62,7 @@ def norm(
 ) -> Tensor:
     """The norm of vectors or matrices.
 
-    ord: "euclidean", 1, 2, infinity or any positive number for vectors; "fro", "euclidean", 1, 2, infinity for matrices.
+    ord: for vectors "euclidean", infinity or any positive number; for matrices "fro", "euclidean", 1, 2, infinity.
     axis: None for the norm of all elements as one vector, an integer for vectors, two of them for matrices.
     Raises ValueError: a norm or axes that are not supported.
     """

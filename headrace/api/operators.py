@@ -17,11 +17,10 @@ from headrace.graph.tensor import Tensor, override_operator
 def _override_binary(
     name: str, function: Callable[..., Any], op_type: str | None = None, needs: Any = None
 ) -> None:
-    """Attaches `__name__` and `__rname__`: `function(x, y, name=...)` of tensors, the other operand converted to the type
-    of the tensor.
+    """Attaches `__name__` and `__rname__`: `function(x, y, name=...)` of tensors.
 
-    op_type: where both are tensors, or the other is a Python number, the operator is one node of this type; needs(dtype):
-    provided that the type of the tensor allows it.
+    The other operand is converted to the type of the tensor. op_type: where it is a tensor or a Python number, the
+    operator is one node of this type, provided that needs(type of the tensor).
     """
     definition = lookup(op_type) if op_type is not None else None
     reflected = f"__r{name}__"

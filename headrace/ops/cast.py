@@ -13,7 +13,7 @@ from headrace.core import dtypes
 from headrace.graph import raw, shapes
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.op_def import define
-from headrace.ops.arithmetic import broadcast_values, reduce_pair
+from headrace.ops.broadcasting import broadcast_values, reduce_pair
 from headrace.ops.elementwise import scalar_like, zeros_like
 
 # ---- Cast
@@ -132,8 +132,8 @@ def _bitcast_shape(op, x):
         raise op.error(f"Cannot bitcast a scalar of {source} bytes to a type of {target} bytes.")
     if x[-1] is not None and x[-1] != ratio:
         raise op.error(
-            f"Cannot bitcast due to shape. {x[-1]} does not match {ratio}: the last size of {shapes.text(x)} must be the "
-            "ratio of the sizes of the types."
+            f"Cannot bitcast due to shape. {x[-1]} does not match {ratio}: the last size of {shapes.text(x)} "
+            "must be the ratio of the sizes of the types."
         )
     return x[:-1]
 

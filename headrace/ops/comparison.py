@@ -11,7 +11,7 @@ from jax import lax
 
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import define
-from headrace.ops.arithmetic import broadcast_values, reduce_to_shape_of
+from headrace.ops.broadcasting import broadcast_values, reduce_to_shape_of
 from headrace.ops.elementwise import zeros_like
 
 _REAL = "float, double, int32, uint8, int16, int8, int64, bfloat16, uint16, half, uint32, uint64"
@@ -92,7 +92,8 @@ def _select_shape(op, condition, t, e):
     if len(condition) == 1 and len(both) != 1:
         if len(both) == 0:
             raise op.error(
-                f"Shapes must be equal rank, but are 1 and 0: condition {shapes.text(condition)}, then {shapes.text(both)}."
+                f"Shapes must be equal rank, but are 1 and 0: condition {shapes.text(condition)} "
+                f"and then {shapes.text(both)}."
             )
         rows = shapes.merge_size(op, condition[0], both[0], "condition and the rows of then")
         return (rows, *both[1:])

@@ -13,7 +13,7 @@ from headrace.graph.constant_value import partial_sizes
 from headrace.graph.op_def import Effect, define
 from headrace.graph.tensor import Dims
 from headrace.lowering import checks
-from headrace.ops.arithmetic import reduce_to_shape_of
+from headrace.ops.broadcasting import reduce_to_shape_of
 
 
 def is_static(x) -> bool:
@@ -228,6 +228,8 @@ def _transpose_shape(op, x, perm) -> Dims:
         raise op.error(
             f"Shape must be rank 1 but is rank {order.ndim}: perm has shape {order.shape}."
         )
+    if x is None and len(order) < 2:
+        return None
     x = shapes.with_rank(op, x, len(order), "x")
     for p in order:
         if not -len(x) <= p < len(x):
@@ -448,11 +450,15 @@ zeros_like.shape(shapes.unchanged)
 
 @zeros_like.lower
 def _zeros_like_lower(op, x):
+    if hasattr(x, "zeros_like"):  # a TensorList
+        return x.zeros_like()
     return lax.full(x.shape, 0, x.dtype)
 
 
 @zeros_like.host
 def _zeros_like_host(op, x):
+    if hasattr(x, "zeros_like"):
+        return x.zeros_like()
     return np.full(x.shape, b"", object) if x.dtype == object else np.zeros(x.shape, x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Reductions of groups of rows that share an id: Segment*, UnsortedSegment*, SparseSegment*, Bincount, histograms."""
+"""Reductions of groups of rows that share an id: Segment*, UnsortedSegment*: the sorted and the unsorted ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headrace.graph import raw, shapes
-from headrace.graph.op_def import Effect, OpDef, define
-from headrace.lowering import checks
+from headrace.graph.op_def import OpDef, define
 from headrace.ops.elementwise import scalar_like, zeros_like
 
 _NUMERIC = (
@@ -27,7 +26,7 @@ def _sum_type(kind: np.dtype) -> Any:
 # ---- how rows are combined on the host
 
 
-def _grouped(
+def grouped(
     data: np.ndarray, ids: np.ndarray, count: int, combine: np.ufunc, start: Any
 ) -> np.ndarray:
     """out[i] = the rows with id i combined by `combine`, beginning with `start`. data: [n, ...], ids: [n]."""
@@ -56,30 +55,44 @@ def _highest(kind: np.dtype) -> Any:
 # ---- SegmentSum, Mean, Prod, Min, Max: sorted ids, as many rows as the last id says
 
 
+def check_sorted(op, ids, count):
+    """Fails where ids are not increasing or not in [0, count), with the first that TF would meet."""
+    if not len(ids):
+        return
+    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+    runs = ids[first]
+    falls = np.append(runs[1:] <= runs[:-1], False)
+    outside = (runs < 0) | (runs >= count)
+    wrong = np.flatnonzero(falls | outside)
+    if not wrong.size:
+        return
+    if falls[wrong[0]]:
+        raise op.invalid("segment ids are not increasing")
+    raise op.invalid(
+        f"Segment id {runs[wrong[0]]} out of range [0, {count}), possibly because 'segment_ids' input is not sorted."
+    )
+
+
 def _checked_ids(op, data, ids):
     if ids.ndim != 1:
         raise op.invalid("segment_ids should be a vector.")
     if not data.ndim or len(ids) != data.shape[0]:
         raise op.invalid("segment_ids should be the same size as dimension 0 of input.")
-    if len(ids):
-        if ids[0] < 0 or ids[-1] < 0:
-            raise op.invalid("segment ids must be >= 0")
-        if (ids[1:] < ids[:-1]).any():
-            raise op.invalid("segment ids are not increasing")
-    return int(ids[-1]) + 1 if len(ids) else 0
+    count = int(ids[-1]) + 1 if len(ids) else 0
+    if count <= 0 and len(ids):
+        raise op.invalid("segment ids must be >= 0")
+    check_sorted(op, ids, count)
+    return count
 
 
 def _segment_dims(op, data, ids):
     shapes.at_least_rank(op, data, 1, "data")
-    ids = shapes.with_rank(op, ids, 1, "segment_ids")
-    if data is None:
-        return None
-    shapes.merge_size(op, data[0], ids[0], "rows of data and number of segment_ids")
-    return (None, *data[1:])
+    shapes.with_rank(op, ids, 1, "segment_ids")
+    return None if data is None else (None, *data[1:])
 
 
 def _means(data, ids, count):
-    totals = _grouped(data, ids, count, np.add, 0)
+    totals = grouped(data, ids, count, np.add, 0)
     sizes = np.maximum(np.bincount(ids, minlength=count), 1).reshape((-1,) + (1,) * (data.ndim - 1))
     if data.dtype.kind in "iu":
         return (np.sign(totals) * (np.abs(totals) // sizes)).astype(data.dtype)
@@ -103,12 +116,12 @@ def _segment(name: str, types: str, host: Callable[[Any, Any, int], Any]) -> OpD
     return definition
 
 
-segment_sum = _segment("SegmentSum", _NUMERIC, lambda x, ids, n: _grouped(x, ids, n, np.add, 0))
+segment_sum = _segment("SegmentSum", _NUMERIC, lambda x, ids, n: grouped(x, ids, n, np.add, 0))
 
 
 @segment_sum.gradient
 def _segment_sum_gradient(op, dy):
-    return _rows(dy, op.inputs[1]), None
+    return rows_of(dy, op.inputs[1]), None
 
 
 segment_mean = _segment("SegmentMean", _NUMERIC, _means)
@@ -119,10 +132,10 @@ def _segment_mean_gradient(op, dy):
     data, ids = op.inputs
     ones = raw.Fill(raw.Shape(ids), scalar_like(1, dy))
     sizes = raw.SegmentSum(ones, ids)
-    return _rows(raw.RealDiv(dy, _like_rows(sizes, dy, data)), ids), None
+    return rows_of(raw.RealDiv(dy, _likerows_of(sizes, dy, data)), ids), None
 
 
-def _like_rows(vector, like, ranked):
+def _likerows_of(vector, like, ranked):
     """`vector` with an axis of size 1 for each axis after the first that `ranked` has."""
     if ranked._dims is not None:
         for _ in range(len(ranked._dims) - 1):
@@ -134,16 +147,16 @@ def _like_rows(vector, like, ranked):
     return raw.Reshape(vector, raw.ConcatV2([raw.Shape(vector), ones], np.int32(0)))
 
 
-def _rows(x, ids):
+def rows_of(x, ids):
     return raw.GatherV2(x, ids, np.int32(0))
 
 
 segment_prod = _segment(
-    "SegmentProd", _NUMERIC, lambda x, ids, n: _grouped(x, ids, n, np.multiply, 1)
+    "SegmentProd", _NUMERIC, lambda x, ids, n: grouped(x, ids, n, np.multiply, 1)
 )
 segment_prod.not_differentiable()
-segment_min = _segment("SegmentMin", _REAL, lambda x, ids, n: _grouped(x, ids, n, np.minimum, 0))
-segment_max = _segment("SegmentMax", _REAL, lambda x, ids, n: _grouped(x, ids, n, np.maximum, 0))
+segment_min = _segment("SegmentMin", _REAL, lambda x, ids, n: grouped(x, ids, n, np.minimum, 0))
+segment_max = _segment("SegmentMax", _REAL, lambda x, ids, n: grouped(x, ids, n, np.maximum, 0))
 
 
 @segment_min.gradient
@@ -151,9 +164,9 @@ segment_max = _segment("SegmentMax", _REAL, lambda x, ids, n: _grouped(x, ids, n
 def _segment_extreme_gradient(op, dy):
     """Equal parts for all rows that have the extreme value."""
     data, ids = op.inputs
-    hits = raw.Equal(data, _rows(op.outputs[0], ids))
+    hits = raw.Equal(data, rows_of(op.outputs[0], ids))
     count = raw.SegmentSum(raw.Cast(hits, DstT=dy.dtype.base_dtype), ids)
-    return raw.Select(hits, _rows(raw.RealDiv(dy, count), ids), zeros_like(data)), None
+    return raw.Select(hits, rows_of(raw.RealDiv(dy, count), ids), zeros_like(data)), None
 
 
 # ---- UnsortedSegmentSum, Prod, Min, Max: any order, the number of segments is given, negative ids are left out
@@ -215,12 +228,12 @@ def _unsorted(
         data, ids = flat(op, data, ids, count)
         bad = np.flatnonzero(ids >= count)
         if bad.size and data.size:
-            place = [int(i) for i in np.unravel_index(bad[0], shape)]
-            raise op.invalid(f"segment_ids{place} = {ids[bad[0]]} is out of range [0, {count})")
+            place = ",".join(str(i) for i in np.unravel_index(bad[0], shape))
+            raise op.invalid(f"segment_ids[{place}] = {ids[bad[0]]} is out of range [0, {count})")
         kept = ids >= 0
         if not kept.all():
             data, ids = data[kept], ids[kept]
-        return _grouped(data, ids, count, combine, start(data.dtype))
+        return grouped(data, ids, count, combine, start(data.dtype))
 
     return definition
 
@@ -231,7 +244,7 @@ unsorted_segment_sum = _unsorted("UnsortedSegmentSum", _NUMERIC, "add", np.add, 
 def _rows_or_zero(x, ids):
     """Rows of x by id, zeros for negative ids; with them which elements have an id."""
     clipped = raw.Maximum(ids, scalar_like(0, ids))
-    rows = _rows(x, clipped)
+    rows = rows_of(x, clipped)
     has_id = raw.GreaterEqual(ids, scalar_like(0, ids))
     dims, rank = rows._dims, ids._dims
     if dims is not None and rank is not None:
@@ -267,8 +280,8 @@ def _unsorted_segment_prod_gradient(op, dy):
     dy = raw.Select(raw.Greater(zeros, np.int32(1)), zeros_like(dy), dy)
     others = raw.Select(is_zero, raw.OnesLike(data), data)
     clipped = raw.Maximum(ids, scalar_like(0, ids))
-    without_zeros = _rows(raw.UnsortedSegmentProd(others, ids, count), clipped)
-    quotient = raw.RealDiv(_rows(op.outputs[0], clipped), data)
+    without_zeros = rows_of(raw.UnsortedSegmentProd(others, ids, count), clipped)
+    quotient = raw.RealDiv(rows_of(op.outputs[0], clipped), data)
     partial = raw.Select(is_zero, without_zeros, quotient)
     return raw.Mul(_rows_or_zero(dy, ids)[0], partial), None, None
 
@@ -286,271 +299,3 @@ def _unsorted_segment_extreme_gradient(op, dy):
     selected = raw.UnsortedSegmentSum(raw.Cast(hits, DstT=dy.dtype.base_dtype), ids, count)
     shares = _rows_or_zero(raw.RealDiv(dy, selected), ids)[0]
     return raw.Select(hits, shares, zeros_like(shares)), None, None
-
-
-# ---- SparseSegmentSum, Mean, SqrtN: rows picked by `indices`, then reduced by sorted ids
-
-
-def _weights(ids: np.ndarray, count: int, power: float, kind: Any) -> np.ndarray:
-    """size of its segment ** -power, for each segment."""
-    sizes = np.maximum(np.bincount(ids, minlength=count), 1)
-    return (sizes.astype(np.float64) ** -power).astype(kind)
-
-
-def _sparse_segment(name: str, types: str, power: float) -> tuple[OpDef, OpDef]:
-    """The op and its variant with a given number of segments. power: segments are divided by size ** power."""
-    one = define(
-        name,
-        "data: T, indices: Tidx, segment_ids: int32 -> output: T",
-        f"T: {{{types}}}, Tidx: {{int32, int64}} = int32",
-        dynamic_shape=True,
-    )
-    many = define(
-        f"{name}WithNumSegments",
-        "data: T, indices: Tidx, segment_ids: int32, num_segments: Tnumsegments -> output: T",
-        f"T: {{{types}}}, Tidx: {{int32, int64}} = int32, Tnumsegments: {{int32, int64}} = int32",
-        static_inputs=("num_segments",),
-    )
-
-    def reduce(op, data, indices, ids, count):
-        if len(indices) != len(ids):
-            raise op.invalid("segment_ids and indices should have same size.")
-        if len(ids):
-            if ids[0] < 0 or ids[-1] < 0:
-                raise op.invalid("segment ids must be >= 0")
-            if (ids[1:] < ids[:-1]).any():
-                raise op.invalid("segment ids are not increasing")
-            if ids[-1] >= count:
-                raise op.invalid(
-                    f"Segment id {ids[-1]} out of range [0, {count}), possibly because segment_ids input is not sorted."
-                )
-            bad = np.flatnonzero((indices < 0) | (indices >= data.shape[0]))
-            if bad.size:
-                raise op.invalid(
-                    f"Bad: indices[{bad[0]}] == {indices[bad[0]]} out of range [0, {data.shape[0]})"
-                )
-        out = _grouped(data[indices], ids, count, np.add, 0)
-        if power:
-            out = out * _weights(ids, count, power, data.dtype).reshape(
-                (-1,) + (1,) * (data.ndim - 1)
-            )
-        return out
-
-    @one.shape
-    def shape_rule(op, data, indices, ids):
-        shapes.at_least_rank(op, data, 1, "data")
-        indices, ids = (
-            shapes.with_rank(op, indices, 1, "indices"),
-            shapes.with_rank(op, ids, 1, "segment_ids"),
-        )
-        shapes.merge(op, indices, ids, "indices and segment_ids")
-        return None if data is None else (None, *data[1:])
-
-    @one.host
-    def host_rule(op, data, indices, ids):
-        return reduce(op, data, indices, ids, int(ids[-1]) + 1 if len(ids) else 0)
-
-    @many.shape
-    def shape_rule_with_count(op, data, indices, ids, num_segments):
-        out = shape_rule(op, data, indices, ids)
-        shapes.with_rank(op, num_segments, 0, "num_segments")
-        count = op.static(3)
-        if count is not None and count < 0:
-            raise op.error(f"Cannot specify a negative value for num_segments: {count}.")
-        return out if out is None or count is None else (int(count), *out[1:])
-
-    @many.host
-    def host_rule_with_count(op, data, indices, ids, num_segments: np.ndarray):
-        return reduce(op, data, indices, ids, int(num_segments))
-
-    @many.lower
-    def rule_with_count(op, data, indices, ids, num_segments: np.ndarray):
-        count = int(num_segments)
-        ids = jnp.where(ids < 0, np.asarray(count, ids.dtype), ids)
-        zeros = jnp.zeros((count, *data.shape[1:]), data.dtype)
-        out = zeros.at[ids].add(data[indices], mode="drop")
-        if power:
-            sizes = jnp.maximum(jnp.zeros(count, data.dtype).at[ids].add(1, mode="drop"), 1)
-            out = out * (sizes**-power).reshape((-1,) + (1,) * (data.ndim - 1)).astype(data.dtype)
-        return out
-
-    return one, many
-
-
-def _sparse_sum_gradient(op, dy):
-    data, indices, ids = op.inputs[:3]
-    rows = raw.StridedSlice(
-        raw.Shape(data),
-        np.array([0], np.int32),
-        np.array([1], np.int32),
-        np.array([1], np.int32),
-        shrink_axis_mask=1,
-    )
-    return (raw.UnsortedSegmentSum(_rows(dy, ids), indices, rows), *[None] * (len(op.inputs) - 1))
-
-
-for _op in _sparse_segment("SparseSegmentSum", _REAL, 0):
-    _op.gradient(_sparse_sum_gradient)
-
-
-def _sparse_segment_grad(name: str, power: float) -> None:
-    """The gradient by `data`: rows of grad, each divided by its segment's size ** power, added up by index."""
-    definition = define(
-        f"{name}Grad",
-        "grad: T, indices: Tidx, segment_ids: int32, output_dim0: int32 -> output: T",
-        "T: {float, double}, Tidx: {int32, int64} = int32",
-        static_inputs=("output_dim0",),
-    )
-
-    @definition.shape
-    def shape_rule(op, grad, indices, ids, rows):
-        shapes.at_least_rank(op, grad, 1, "grad")
-        shapes.with_rank(op, indices, 1, "indices"), shapes.with_rank(op, ids, 1, "segment_ids")
-        count = op.static(3)
-        return None if grad is None else (None if count is None else int(count), *grad[1:])
-
-    @definition.host
-    def host_rule(op, grad, indices, ids, rows: np.ndarray):
-        count, segments = int(rows), grad.shape[0]
-        if len(ids):
-            if ids.min() < 0 or ids.max() >= segments:
-                bad = ids[(ids < 0) | (ids >= segments)][0]
-                raise op.invalid(f"Segment id {bad} out of range [0, {segments}).")
-            if indices.min() < 0 or indices.max() >= count:
-                bad = indices[(indices < 0) | (indices >= count)][0]
-                raise op.invalid(f"Index {bad} out of range [0, {count}).")
-        scaled = grad * _weights(ids, segments, power, grad.dtype).reshape(
-            (-1,) + (1,) * (grad.ndim - 1)
-        )
-        return _grouped(scaled[ids], indices, count, np.add, 0)
-
-    @definition.lower
-    def rule(op, grad, indices, ids, rows: np.ndarray):
-        sizes = jnp.maximum(jnp.zeros(grad.shape[0], grad.dtype).at[ids].add(1), 1)
-        scaled = grad * (sizes**-power).reshape((-1,) + (1,) * (grad.ndim - 1)).astype(grad.dtype)
-        return jnp.zeros((int(rows), *grad.shape[1:]), grad.dtype).at[indices].add(scaled[ids])
-
-    definition.not_differentiable()
-
-    def gradient(op, dy):
-        data, indices, ids = op.inputs[:3]
-        rows = raw.StridedSlice(
-            raw.Shape(data),
-            np.array([0], np.int32),
-            np.array([1], np.int32),
-            np.array([1], np.int32),
-            shrink_axis_mask=1,
-        )
-        dx = getattr(raw, f"{name}Grad")(dy, indices, ids, rows)
-        return (dx, *[None] * (len(op.inputs) - 1))
-
-    for op in _sparse_segment(name, "float, double", power):
-        op.gradient(gradient)
-
-
-_sparse_segment_grad("SparseSegmentMean", 1.0)
-_sparse_segment_grad("SparseSegmentSqrtN", 0.5)
-
-# ---- Bincount
-
-bincount = define(
-    "Bincount",
-    "arr: int32, size: int32, weights: T -> bins: T",
-    "T: {int32, int64, float, double}",
-    static_inputs=("size",),
-    effects=Effect.FALLIBLE,
-)
-
-
-@bincount.shape
-def _bincount_shape(op, arr, size, weights):
-    shapes.with_rank(op, size, 0, "size")
-    count = op.static(1)
-    if count is not None and count < 0:
-        raise op.error(f"size ({count}) must be non-negative")
-    return (None if count is None else int(count),)
-
-
-@bincount.lower
-def _bincount_lower(op, arr, size: np.ndarray, weights):
-    arr = arr.reshape(-1)
-    checks.fail_if(op, (arr < 0).any(), "Input arr must be non-negative!")
-    kind = op.output_dtype(0).np_dtype
-    steps = weights.reshape(-1) if weights.size else np.ones((), kind)
-    return jnp.zeros(int(size), kind).at[arr].add(steps, mode="drop")
-
-
-@bincount.host
-def _bincount_host(op, arr, size: np.ndarray, weights):
-    if size < 0:
-        raise op.invalid(f"size ({size}) must be non-negative")
-    if weights.size and weights.shape != arr.shape:
-        raise op.invalid(
-            f"Input weights must be the same shape as arr or empty: {arr.shape} vs. {weights.shape}"
-        )
-    arr = arr.reshape(-1)
-    if arr.size and arr.min() < 0:
-        raise op.invalid("Input arr must be non-negative!")
-    kind = op.output_dtype(0).np_dtype
-    kept = arr < size
-    out = np.zeros(int(size), kind)
-    np.add.at(out, arr[kept], weights.reshape(-1)[kept] if weights.size else np.ones((), kind))
-    return out
-
-
-bincount.not_differentiable()
-
-# ---- HistogramFixedWidth
-
-histogram_fixed_width = define(
-    "HistogramFixedWidth",
-    "values: T, value_range: T, nbins: int32 -> out: dtype",
-    "T: {int32, int64, float, double}, dtype: {int32, int64} = int32",
-    static_inputs=("nbins",),
-    effects=Effect.FALLIBLE,
-)
-
-
-@histogram_fixed_width.shape
-def _histogram_shape(op, values, value_range, nbins):
-    shapes.merge(op, value_range, (2,), "value_range")
-    shapes.with_rank(op, nbins, 0, "nbins")
-    count = op.static(2)
-    if count is not None and count <= 0:
-        raise op.error(f"Requires nbins > 0: {count}")
-    return (None if count is None else int(count),)
-
-
-def _bins_of(op, values, value_range, nbins, namespace):
-    """The bin of each value; what lies outside the range counts in the first or last bin."""
-    low = value_range[0].astype(np.float64)
-    step = (value_range[1].astype(np.float64) - low) / int(nbins)
-    places = namespace.floor((values.reshape(-1).astype(np.float64) - low) / step)
-    return namespace.clip(places, 0, int(nbins) - 1).astype(np.int32)
-
-
-@histogram_fixed_width.lower
-def _histogram_lower(op, values, value_range, nbins: np.ndarray):
-    checks.fail_if(
-        op,
-        value_range[0] >= value_range[1],
-        "value_range should satisfy value_range[0] < value_range[1]",
-    )
-    zeros = jnp.zeros(int(nbins), op.output_dtype(0).np_dtype)
-    return zeros.at[_bins_of(op, values, value_range, nbins, jnp)].add(1)
-
-
-@histogram_fixed_width.host
-def _histogram_host(op, values, value_range, nbins: np.ndarray):
-    if nbins <= 0:
-        raise op.invalid(f"nbins should be a positive number, but got '{nbins}'")
-    if not value_range[0] < value_range[1]:
-        raise op.invalid(
-            "value_range should satisfy value_range[0] < value_range[1], but got "
-            f"'[{value_range[0]}, {value_range[1]}]'"
-        )
-    bins = _bins_of(op, values, value_range, nbins, np)
-    return np.bincount(bins, minlength=int(nbins)).astype(op.output_dtype(0).np_dtype)
-
-
-histogram_fixed_width.not_differentiable()
