@@ -49,7 +49,7 @@ def _scalar_from_proto(kind: str, value: Any) -> Any:
     if kind == "shape":
         return as_shape(value)
     if kind == "tensor":
-        return TensorValue(tensor_proto.make_ndarray(value), dtypes.as_dtype(value.dtype))
+        return TensorValue(tensor_proto.proto_to_array(value), dtypes.as_dtype(value.dtype))
     if kind == "func":
         return FunctionRef(value.name, {k: from_proto(v) for k, v in value.attr.items()})
     return value

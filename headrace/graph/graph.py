@@ -169,12 +169,11 @@ class Graph:
             op._set_device(entry.function(op) or "")
 
     def _apply_colocation(self, op: Operation) -> None:
-        groups: list[str] = []
-        for other, _ in self._scopes.colocation:
-            groups += [g.decode() for g in other.colocation_groups()]
-            op._device = other._device
-        if groups:
-            op._attrs["_class"] = sorted({*op._attrs.get("_class", ()), *groups})
+        groups: set[str] = set()
+        for other, _ in reversed(self._scopes.colocation):
+            groups.update(g.decode() for g in other.colocation_groups())
+            op._device = other._device or op._device
+        op._attrs["_class"] = sorted({*op._attrs.get("_class", ()), *groups})
 
     def create_op(
         self,
@@ -312,7 +311,7 @@ class Graph:
         old_devices, old_colocation = scopes.devices, scopes.colocation
         kept = [] if ignore_existing else old_colocation
         scopes.colocation = kept if anchor is None else [*kept, (anchor, where)]
-        # Colocation overrules the device blocks around it, and so does lifting it.
+        # Colocation overrules the device blocks around it.
         scopes.devices = []
         try:
             yield

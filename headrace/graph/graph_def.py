@@ -19,7 +19,8 @@ def node_to_proto(op: Operation, node: Any = None) -> Any:
     definition = op._definition
     node.name, node.op, node.device = op._name, definition.name, op._device
     node.input.extend(t._as_node_def_input() for t in op._inputs)
-    node.input.extend(f"^{c._name}" for c in op._control_inputs)
+    # TensorFlow writes control inputs by name, whatever their order in the program.
+    node.input.extend(sorted(f"^{c._name}" for c in op._control_inputs))
     specs = definition.signature.attrs
     for name, value in op._attrs.items():
         spec = specs.get(name)

@@ -78,5 +78,3 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
         to_nodes(folded(step.ops, step.fetches, step.targets, step.fed), graph, _DEVICE)
         run_metadata.partition_graphs.add().CopyFrom(graph)
     return session._finish(prepared, results)
-
-
