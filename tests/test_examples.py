@@ -13,6 +13,20 @@ pytest.importorskip("matplotlib")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def test_the_example_of_the_readme(capsys):
+    source = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("```python\n")[2]
+        .partition("```")[0]
+    )
+    exec(compile(source, "README.md", "exec"), {})
+    loss, *weights = capsys.readouterr().out.replace("[", " ").replace("]", " ").split()
+    # TensorFlow 1.15 prints these.
+    assert float(loss) == pytest.approx(0.00014756333, rel=1e-5)
+    assert [float(w) for w in weights] == pytest.approx([1.0, 0.9845387], rel=1e-6)
+
+
 def test_digits(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "digits.py"), "--folder", "out"],
