@@ -65,7 +65,7 @@ def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: in
     """Slices of `params` at positions `indices`, whose last axis holds an index for each of the first axes of `params`.
 
     indices: [I..., K], K at most the rank of `params`. Returns [I..., rest of params]. The first batch_dims axes of
-    both are the same axes. Raises ValueError: shapes that do not fit. InvalidArgumentError when it runs: a position outside.
+    both are the same axes. Raises ValueError: shapes that do not fit. InvalidArgumentError when it runs: outside.
     """
     batch = _static_batch_dims(batch_dims)
     if batch == 0:

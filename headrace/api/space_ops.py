@@ -51,7 +51,9 @@ def space_to_batch(
 ) -> Tensor:
     """`space_to_batch_nd` with square blocks of images [batch, height, width, depth]."""
     size = _block_size(block_shape, block_size)
-    return raw.SpaceToBatchND(input, np.array([size, size], np.int64), paddings, name=name)
+    result = raw.SpaceToBatchND(input, np.array([size, size], np.int64), paddings, name=name)
+    result.set_shape(result.shape.with_rank(4))
+    return result
 
 
 @export("batch_to_space")
@@ -60,7 +62,9 @@ def batch_to_space(
 ) -> Tensor:
     """`batch_to_space_nd` with square blocks of images [batch, height, width, depth]."""
     size = _block_size(block_shape, block_size)
-    return raw.BatchToSpaceND(input, np.array([size, size], np.int64), crops, name=name)
+    result = raw.BatchToSpaceND(input, np.array([size, size], np.int64), crops, name=name)
+    result.set_shape(result.shape.with_rank(4))
+    return result
 
 
 @export("required_space_to_batch_paddings")

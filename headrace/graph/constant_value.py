@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.core import dtypes
+from headrace.graph import shapes
 from headrace.graph.graph import group_by_argument
 from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.tensor import Dims, Tensor
@@ -39,8 +40,11 @@ def constant_value(tensor: Tensor, partial: bool = False, _depth: int = 0) -> An
         or definition.host_only
         or definition.writes
         or not op._inputs
+        or tensor._dtype is dtypes.variant
         or _depth > _MAX_DEPTH
     ):
+        return None
+    if (shapes.element_count(tensor._dims) or 0) > _MAX_ELEMENTS:
         return None
     known = op._graph.__dict__.setdefault("_known_values", {})
     if tensor in known:

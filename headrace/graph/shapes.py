@@ -72,18 +72,26 @@ def broadcast(op: Any, a: Dims, b: Dims) -> Dims:
     return tuple(reversed(out))
 
 
-def merge(op: Any, a: Dims, b: Dims, what: str = "Shapes") -> Dims:
+def merge(op: Any, a: Dims, b: Dims, what: str = "shapes of one tensor") -> Dims:
     """What two descriptions of one shape say together. Raises ValueError: they contradict each other."""
     if a is None:
         return b
     if b is None or a == b:
         return a
     if len(a) != len(b):
-        raise op.error(f"{what} must be equal rank, but are {len(a)} and {len(b)}: {text(a)}, {text(b)}.")
-    return tuple(merge_size(op, x, y, f"{what} {text(a)} and {text(b)} must be equal") for x, y in zip(a, b, strict=True))
+        raise op.error(
+            f"Shapes must be equal rank, but are {len(a)} and {len(b)}: {text(a)} and {text(b)} ({what})."
+        )
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        if x is not None and y is not None and x != y:
+            raise op.error(
+                f"Dimension {i} in both shapes must be equal, but are {x} and {y}. Shapes are {text(a)} and {text(b)} "
+                f"({what})."
+            )
+    return tuple(y if x is None else x for x, y in zip(a, b, strict=True))
 
 
-def merge_all(op: Any, many: Iterable[Dims], what: str = "Shapes") -> Dims:
+def merge_all(op: Any, many: Iterable[Dims], what: str = "shapes of one tensor") -> Dims:
     """What several descriptions of one shape say together."""
     merged: Dims = None
     for dims in many:

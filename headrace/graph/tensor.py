@@ -161,8 +161,8 @@ class Tensor:
 
     def __iter__(self) -> Any:
         raise TypeError(
-            "Tensor objects are only iterable when eager execution is enabled. To iterate over this tensor use "
-            "tf.map_fn or tf.unstack."
+            "iterating over `tf.Tensor` is not allowed while the graph is built: Tensor objects are only iterable when "
+            "eager execution is enabled. Use tf.unstack, or tf.map_fn."
         )
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:

@@ -51,7 +51,7 @@ def _diag_part_shape(op, x) -> Dims:
     if len(x) % 2 or not x:
         raise op.error(f"Input must have even and non-zero rank, input rank is {len(x)}.")
     half = len(x) // 2
-    return shapes.merge(op, x[:half], x[half:], "Both halves of the shape of input")
+    return shapes.merge(op, x[:half], x[half:], "the halves of the shape of input")
 
 
 @diag_part.host
@@ -84,7 +84,7 @@ def _define_matrix_diag(name: str, part: str) -> OpDef:
     @definition.lower
     def _matrix_diag_lower(op, x):
         if not len(x.shape):
-            raise op.invalid("input must be at least 1-dim, received shape: []")
+            raise op.invalid("diagonal must be at least 1-dim, received shape: []")
         xp = _xp(x)
         return xp.where(np.eye(x.shape[-1], dtype=bool), x[..., None], xp.zeros((), x.dtype))
 
@@ -155,15 +155,19 @@ def _define_matrix_set_diag(name: str, part: str) -> OpDef:
             op,
             diagonal,
             (*x[:-2], _smaller(*x[-2:])),
-            "The shape of diagonal and that of the diagonal of input",
+            "diagonal and the diagonal of input",
         )
         return (*shapes.merge(op, x[:-2], diagonal[:-1]), *x[-2:])  # type: ignore[misc]
 
     @definition.host
     @definition.lower
     def _matrix_set_diag_lower(op, x, diagonal):
-        wanted = (*x.shape[:-2], min(x.shape[-2:], default=0))
-        if len(x.shape) < 2 or diagonal.shape != wanted:
+        if len(x.shape) < 2:
+            raise op.invalid(f"input must be at least 2-dim, received shape: {list(x.shape)}")
+        if not len(diagonal.shape):
+            raise op.invalid("diagonal must be at least 1-dim, received shape: []")
+        wanted = (*x.shape[:-2], min(x.shape[-2:]))
+        if diagonal.shape != wanted:
             raise op.invalid(
                 "must have diagonal.shape == input.shape[:-2] + min(input.shape[-2:]), but received input shape: "
                 f"{list(x.shape)} and diagonal shape: {list(diagonal.shape)}"

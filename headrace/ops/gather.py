@@ -106,11 +106,13 @@ def _gather_v2_shape(op, params, indices, axis) -> Dims:
         )
     if at is None:
         return (None,) * (len(params) + len(indices) - 1 - batch_dims)
-    at = shapes.axis_in_rank(op, int(at), len(params))
+    at = int(at)
+    shapes.at_least_rank(op, params, at + 1 if at >= 0 else -at, "params")
+    at %= len(params)
     if batch_dims > at:
         raise op.error(f"batch_dims {batch_dims} must be less than or equal to axis {at}.")
     batch = shapes.merge(
-        op, params[:batch_dims], indices[:batch_dims], "Batch axes of params and indices"
+        op, params[:batch_dims], indices[:batch_dims], "batch axes of params and indices"
     )
     return (*batch, *params[batch_dims:at], *indices[batch_dims:], *params[at + 1 :])  # type: ignore[misc]
 

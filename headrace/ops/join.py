@@ -21,6 +21,8 @@ def _concat_dims(op, axis_index: int, values: list[Dims]) -> Dims:
     ranks = {len(v) for v in values if v is not None}
     if not ranks:
         return None
+    if 0 in ranks:
+        raise op.error("Can't concatenate scalars (use tf.stack instead).")
     rank = max(ranks)
     for v in values:
         # Scalars were once taken for vectors; here they are refused as TensorFlow's kernel does.
@@ -36,7 +38,7 @@ def _concat_dims(op, axis_index: int, values: list[Dims]) -> Dims:
         dims = (None,) * rank if v is None else v
         total = None if total is None or dims[at] is None else total + dims[at]
         rest = shapes.merge(
-            op, rest, (*dims[:at], None, *dims[at + 1 :]), "Shapes of the inputs but for the axis"
+            op, rest, (*dims[:at], None, *dims[at + 1 :]), "inputs without the axis"
         )
     return (*rest[:at], total, *rest[at + 1 :])  # type: ignore[index]
 
@@ -104,14 +106,16 @@ def _concat_gradient_of_slices(op, dy: IndexedSlices, values, axis):
     found = []
     sizes = [raw.Shape(v) for v in values]
     if at > 0:
+        # Everything of the other axes, from where the input begins along this one.
+        along = raw.OneHot(at, raw.Rank(dy.values), np.int32(1), np.int32(0))
+        others = raw.Sub(along, np.int32(1))
         start: object = np.int32(0)
         for size in sizes:
             here = raw.StridedSlice(size, [at], [at + 1], [1], shrink_axis_mask=1)
-            rank = len(dy.values._dims)
-            begin = raw.Pack([start if d == at else np.int32(0) for d in range(rank)])
-            extent = raw.Pack([here if d == at else np.int32(-1) for d in range(rank)])
+            begin = raw.Mul(along, start)
+            extent = raw.AddV2(others, raw.Mul(along, here))
             found.append(IndexedSlices(raw.Slice(dy.values, begin, extent), dy.indices, size))
-            start = raw.Add(start, here)
+            start = raw.AddV2(start, here)
         return found
     kind = dy.indices.dtype.base_dtype
     start = np.zeros((), kind.as_numpy_dtype)
@@ -200,12 +204,18 @@ concat_offset = define(
 
 @concat_offset.shape
 def _concat_offset_shape(op, axis, sizes) -> list[Dims]:
-    merged = shapes.merge_all(op, [shapes.with_rank(op, s, 1, "shape") for s in sizes])
-    return [merged] * len(sizes)
+    return list(sizes)
+
+
+def _words(sizes: np.ndarray) -> str:
+    return " ".join(str(s) for s in sizes)
 
 
 @concat_offset.host
 def _concat_offset_host(op, axis, sizes):
+    for i, size in enumerate(sizes):
+        if size.ndim != 1:
+            raise op.invalid(f"input {i} should be a vector, got shape {list(size.shape)}")
     rank = len(sizes[0])
     at = int(axis)
     if not -rank <= at < rank:
@@ -218,8 +228,8 @@ def _concat_offset_host(op, axis, sizes):
         for d in range(rank):
             if d != at and size[d] != sizes[0][d]:
                 raise op.invalid(
-                    f"All dimensions except {at} must match. Input {i} has shape {list(size)} and doesn't match input "
-                    f"0 with shape {list(sizes[0])}."
+                    f"All dimensions except {at} must match. Input {i} has shape [{_words(size)}] and doesn't match "
+                    f"input 0 with shape [{_words(sizes[0])}]."
                 )
         offset = np.zeros(rank, np.int32)
         offset[at] = total
@@ -247,7 +257,7 @@ pack = define("Pack", "values: N*T -> output: T", "N: int >= 1, T: type, axis: i
 
 @pack.shape
 def _pack_shape(op, values) -> Dims:
-    dims = shapes.merge_all(op, values, "Shapes of the inputs")
+    dims = shapes.merge_all(op, values, "inputs")
     if dims is None:
         return None
     at = shapes.axis_in_rank(op, op.attr("axis"), len(dims) + 1)
@@ -337,6 +347,10 @@ def _cut(op, x, sizes: list[int], at: int):
 
 
 def _split_axis(op, x, axis) -> int:
+    if axis.size != 1:
+        raise op.invalid(
+            f"split_dim_tensor must have exactly one element, got shape {list(axis.shape)}"
+        )
     rank, at = len(x.shape), int(axis.reshape(()))
     if not -rank <= at < rank:
         raise op.invalid(f"{-rank} <= split_dim < {rank}, but got {at}")
@@ -362,7 +376,8 @@ def _split_shape(op, axis, x) -> list[Dims]:
     size = x[at]
     if size is not None and size % count:
         raise op.error(
-            f"Dimension size must be evenly divisible by {count} but is {size}: axis {at} of {shapes.text(x)}."
+            f"Number of ways to split should evenly divide the split dimension: {count} and {size}, axis {at} of "
+            f"{shapes.text(x)}."
         )
     return [(*x[:at], None if size is None else size // count, *x[at + 1 :])] * count
 
@@ -422,8 +437,8 @@ def _split_v_shape(op, x, size_splits, axis) -> list[Dims]:
                 parts = [x[at] - total if p is None else p for p in parts]
             elif None not in parts and total != x[at]:
                 raise op.error(
-                    f"Sum of output sizes must match the size of the original Tensor along the split dimension: "
-                    f"{total} and {x[at]}."
+                    "Determined shape must either match input shape along split_dim exactly: the sizes add up to "
+                    f"{total}, axis {at} of {shapes.text(x)} is {x[at]}."
                 )
     return [(*x[:at], p, *x[at + 1 :]) for p in parts]
 
@@ -479,7 +494,7 @@ def _parallel_concat_shape(op, values) -> Dims:
         if None in dims:
             raise op.error("All input shapes must be fully defined.")
         shapes.merge_size(op, dims[0], 1, "size of the first axis of each input")
-        shapes.merge(op, dims[1:], wanted[1:], "Shapes of the inputs and attr shape")
+        shapes.merge(op, dims[1:], wanted[1:], "input and attr shape")
     shapes.merge_size(op, wanted[0], len(values), "first axis of attr shape and number of inputs")
     return wanted
 

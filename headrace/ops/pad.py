@@ -13,6 +13,8 @@ from headrace.graph.tensor import Dims
 from headrace.lowering import checks
 from headrace.ops.reshape import is_static, shape_of
 
+_MOST_ELEMENTS = (1 << 63) - 1
+
 # ---- Pad, PadV2
 
 
@@ -29,9 +31,12 @@ def _padded_shape(op, x, paddings, *rest) -> Dims:
     for before, after in known:
         if before < 0 or after < 0:
             raise op.error(f"Paddings must be non-negative: {before}, {after}.")
-    return tuple(
+    out = tuple(
         None if d is None else d + int(b) + int(a) for d, (b, a) in zip(x, known, strict=True)
     )
+    if (shapes.element_count(out) or 0) > _MOST_ELEMENTS:
+        raise op.error(f"the padded shape {shapes.text(out)} has more elements than 64 bits count.")
+    return out
 
 
 def _widths(op, x, paddings: np.ndarray) -> list[tuple[int, int]]:
@@ -448,6 +453,7 @@ def _roll_shape(op, x, shift, axis) -> Dims:
     for dims, what in ((shift, "shift"), (axis, "axis")):
         if dims is not None and len(dims) > 1:
             raise op.error(f"Shape must be at most rank 1 but is rank {len(dims)}: {what}.")
+    shapes.merge(op, shift, axis, "shift and axis")
     return x
 
 

@@ -164,7 +164,7 @@ def _dynamic_partition_shape(op, data, partitions) -> list[Dims]:
         raise op.error(
             f"data.shape must start with partitions.shape: {shapes.text(data)} and {shapes.text(partitions)}."
         )
-    shapes.merge(op, data[:rank], partitions, "data.shape must start with partitions.shape:")
+    shapes.merge(op, data[:rank], partitions, "data.shape must start with partitions.shape")
     return [(None, *data[rank:])] * count
 
 
@@ -211,7 +211,7 @@ def _stitch_shape(op, indices, data) -> Dims:
             raise op.error(
                 f"data shape {shapes.text(d)} must start with the indices shape {shapes.text(i)}."
             )
-        shapes.merge(op, d[: len(i)], i, "data[i].shape must start with indices[i].shape:")
+        shapes.merge(op, d[: len(i)], i, "data[i].shape must start with indices[i].shape")
         rest = shapes.merge(op, rest, d[len(i) :], "what follows the indices in the shapes of data")
     if rest is None:
         return None

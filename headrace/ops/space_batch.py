@@ -18,7 +18,10 @@ def _to_batch_dims(op, x: Dims, block, paddings) -> Dims:
     if x is None:
         return None
     if block is None:
-        return (None,) * len(x)
+        # How many axes are cut into blocks may be known all the same.
+        sizes = op._inputs[1]._dims
+        count = len(x) - 1 if sizes is None or sizes[0] is None else sizes[0]
+        return (None,) * (count + 1) + x[count + 1 :]
     count = len(block)
     shapes.at_least_rank(op, x, count + 1)
     if (block < 1).any():
@@ -141,7 +144,10 @@ def _to_space_dims(op, x: Dims, block, crops) -> Dims:
     if x is None:
         return None
     if block is None:
-        return (None,) * len(x)
+        # How many axes are cut into blocks may be known all the same.
+        sizes = op._inputs[1]._dims
+        count = len(x) - 1 if sizes is None or sizes[0] is None else sizes[0]
+        return (None,) * (count + 1) + x[count + 1 :]
     count = len(block)
     shapes.at_least_rank(op, x, count + 1)
     if (block < 1).any():
