@@ -29,6 +29,9 @@ from headrace.api import (
     diagnostic as diagnostic,
 )
 from headrace.api import (
+    embedding_ops as embedding_ops,
+)
+from headrace.api import (
     files as files,
 )
 from headrace.api import (

@@ -106,9 +106,12 @@ _FORMATS = "T: {int32, int64} = int32, src_format: string = 'NHWC', dst_format: 
 def _source_of_destination(op) -> list[int]:
     """For each axis of dst_format the axis of src_format. Raises InvalidArgumentError: they are no permutations."""
     source, destination = op.attr("src_format"), op.attr("dst_format")
-    if len(source) != 4 or sorted(source) != sorted(destination):
+    for name, text in (("Source", source), ("Destination", destination)):
+        if len(text) not in (4, 5):
+            raise op.invalid(f"{name} format must be of length 4 or 5, received {text!r}")
+    if sorted(source) != sorted(destination) or len(set(source)) != len(source):
         raise op.invalid(
-            f"src_format and dst_format must be permutations of one another, got {source!r}, {destination!r}"
+            f"Destination and source format must determine a permutation, got {source} and {destination}"
         )
     return [source.index(c) for c in destination]
 
@@ -132,21 +135,20 @@ data_format_dim_map.not_differentiable()
 data_format_vec_permute = define("DataFormatVecPermute", "x: T -> y: T", _FORMATS)
 
 
-@data_format_vec_permute.shape
-def _data_format_vec_permute_shape(op, x):
-    if x is not None:
-        if len(x) not in (1, 2):
-            raise op.error(f"input must be a vector or a matrix, got shape {shapes.text(x)}.")
-        shapes.merge_size(op, x[0], 4, "first size of x")
-        if len(x) == 2:
-            shapes.merge_size(op, x[1], 2, "second size of x")
-    return x
+data_format_vec_permute.shape(shapes.unchanged)
 
 
 @data_format_vec_permute.host
 @data_format_vec_permute.lower
 def _data_format_vec_permute_lower(op, x):
-    return x[np.array(_source_of_destination(op))]
+    source = _source_of_destination(op)
+    if x.ndim == 1 and x.shape[0] not in (4, 5):
+        raise op.invalid(f"1D input must be of size 4 or 5, but got shape {list(x.shape)}")
+    if x.ndim != 1 and x.shape != (4, 2):
+        raise op.invalid(
+            f"input must be a vector, or a matrix of 4 rows and 2 columns, but got shape {list(x.shape)}"
+        )
+    return x[np.array(source)]
 
 
 data_format_vec_permute.not_differentiable()
