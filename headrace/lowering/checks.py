@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ class Check:
 
     __slots__ = ("error", "message", "op", "payload_size")
 
-    def __init__(self, op: Any, message: str, error: type[errors.OpError], payload_size: int) -> None:
+    def __init__(self, op: Any, message: str, error: Callable[..., errors.OpError], payload_size: int) -> None:
         self.op, self.message, self.error, self.payload_size = op, message, error, payload_size
 
     def failure(self, payload: list[Any], op: Any = None) -> errors.OpError:

@@ -107,6 +107,8 @@ def can_fold(op: Operation, arguments: list[Any], must: bool) -> bool:
     definition = op._definition
     if definition.host_rule is None or definition.effects & ~MAY_FAIL or definition.writes:
         return False
+    if any(t._dtype is dtypes.variant for t in op._outputs):
+        return False
     size = 0
     for argument in arguments:
         for value in argument if argument.__class__ is list else (argument,):
@@ -134,7 +136,16 @@ def _small(tensor: Tensor) -> bool:
 def call_host(op: Any, arguments: list[Any]) -> Any:
     """Calls the NumPy rule of `op`, silent about overflow and division by zero as TensorFlow's kernels are."""
     with np.errstate(all="ignore"):
-        return op._definition.host_rule(op, *arguments)
+        try:
+            return op._definition.host_rule(op, *arguments)
+        except REFUSED as error:
+            if op._definition.host_only:  # what a user's function raises is its own
+                raise
+            raise op.invalid(str(error)) from error
+
+
+# What NumPy and JAX raise for values whose shapes or types do not fit: the op's InvalidArgumentError.
+REFUSED = (ValueError, TypeError, IndexError)
 
 
 def trace(
@@ -160,7 +171,10 @@ def trace(
                 results = np.asarray(results)
         else:
             _check_static(op, arguments)
-            results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
+            try:
+                results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
+            except REFUSED as error:
+                raise op.invalid(str(error)) from error
         store_outputs(op, results, values, fed)
 
 

@@ -10,12 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from headrace.graph.func_graph import functions_of
+from headrace.graph.graph import group_by_argument
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.checks import raise_if_failed
 from headrace.lowering.jax_adapter import x64
+from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
+from headrace.lowering.tensor_list import HostList, to_device
+from headrace.passes.prune import prune
 from headrace.passes.segments import runs_on_host, shape_deciders
 from headrace.passes.state_order import BodyPlan, StateOrder, is_handle, plan_body
 
@@ -92,6 +96,67 @@ class Functions:
         if table:
             checks.fail_with(code, table)
 
+    def probe(self, attr: str, inputs: Sequence[Any], known: Sequence[bool]) -> tuple[list[Any], dict[Tensor, Any]]:
+        """What a body gives for inputs of these types, without computing it.
+
+        known: inputs that are NumPy arrays and count as known. Returns the outputs (NumPy arrays where they follow from what
+        is known, else jax.ShapeDtypeStruct, lists with these inside), and every known value inside.
+        """
+        plan = self._plans[attr][0]
+        found: dict[str, Any] = {}
+
+        def run(values: list[Any], traced: list[Any]) -> Any:
+            rest = iter(traced)
+            arguments = [v if k else next(rest) for v, k in zip(inputs, known, strict=True)]
+            before = dict(zip(self.keys, values, strict=True))
+            state = StateView(before.__getitem__)
+            inside: dict[Tensor, Any] = {}
+            with checks.collecting(checks.Collector()):
+                outputs = self._evaluate(plan, arguments, state, inside)
+            found["known"] = {t: v for t, v in inside.items() if isinstance(v, np.ndarray)}
+            found["outputs"] = outputs
+            return [o for o in outputs if not isinstance(o, np.ndarray)]
+
+        abstract = iter(jax.eval_shape(run, self.values(), [v for v, k in zip(inputs, known, strict=True) if not k]))
+        outputs = [o if isinstance(o, np.ndarray) else next(abstract) for o in found["outputs"]]
+        return outputs, found["known"]
+
+    def known_part(
+        self, attr: str, places: Sequence[int], wanted: Sequence[int], known: dict[Tensor, Any]
+    ) -> Callable[[list[Any]], list[Any]] | None:
+        """The outputs `wanted` as a NumPy function of the inputs at `places` alone; None where they need more.
+
+        known: values inside that do not change, from `probe`.
+        """
+        graph = self._plans[attr][0].function.graph
+        changing = {graph.inputs[p] for p in places}
+        ops = prune([graph.outputs[w]._op for w in wanted], frozenset(graph.inputs))
+        steps = []
+        for op in ops:
+            if not any(t in changing for t in op._inputs):
+                continue
+            definition = op._definition
+            if definition.host_rule is None or definition.effects or definition.function_attrs:
+                return None
+            if any(t not in changing and t not in known for t in op._inputs):
+                return None
+            changing.update(op._outputs)
+            steps.append(op)
+        if any(graph.outputs[w] not in changing and graph.outputs[w] not in known for w in wanted):
+            return None
+        fixed = known
+
+        def evaluate(values: list[Any]) -> list[Any]:
+            from headrace.lowering.evaluate import call_host, store_outputs
+
+            env = {**fixed, **{graph.inputs[p]: v for p, v in zip(places, values, strict=True)}}
+            for op in steps:
+                results = call_host(op, group_by_argument(op, [env[t] for t in op._inputs]))
+                store_outputs(op, results, env)
+            return [np.asarray(env[graph.outputs[w]]) for w in wanted]
+
+        return evaluate
+
     @property
     def can_compile(self) -> bool:
         """Whether XLA can hold the bodies."""
@@ -102,6 +167,7 @@ class Functions:
 
         fixed: inputs that the bodies do not change; those that are NumPy arrays stay known while tracing.
         """
+        inputs = [_for_program(self.op, v) for v in inputs]
         static = [f and isinstance(v, np.ndarray) and v.size <= 64 for v, f in zip(inputs, fixed, strict=True)]
         key = tuple((v.dtype.str, v.shape, v.tobytes()) if s else None for v, s in zip(inputs, static, strict=True))
         programs = self.op._graph.__dict__.setdefault("_loop_programs", {})
@@ -139,9 +205,11 @@ class Functions:
 
         return jax.jit(program), collector
 
-    def _evaluate(self, plan: BodyPlan, inputs: Sequence[Any], state: StateView) -> list[Any]:
+    def _evaluate(
+        self, plan: BodyPlan, inputs: Sequence[Any], state: StateView, values: dict[Tensor, Any] | None = None
+    ) -> list[Any]:
         graph = plan.function.graph
-        values: dict[Tensor, Any] = {}
+        values = {} if values is None else values
         for tensor, value in zip(graph.inputs, inputs, strict=True):
             if tensor not in plan.order.binding:
                 values[tensor] = value
@@ -160,6 +228,15 @@ def _output(tensor: Tensor, plan: BodyPlan, values: dict[Tensor, Any], state: St
             return state.read(key, plan.order.fetch_version.get(tensor, -1))
         return None
     return values[tensor]
+
+
+def _for_program(op: Operation, value: Any) -> Any:
+    if not isinstance(value, HostList):
+        return value
+    converted = to_device(value)
+    if converted is None:
+        raise NotCompilable(op, "the elements of a list differ in shape")
+    return converted
 
 
 def _trace() -> Runner:

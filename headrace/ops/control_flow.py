@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -12,9 +13,12 @@ from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
 from headrace.lowering.not_compilable import NotCompilable
+from headrace.lowering.tensor_list import DeviceList
 
 # A loop that goes on longer than this in the interpreter is worth compiling.
 _INTERPRETED_ITERATIONS = 50
+# Iterations are counted while tracing up to here (a few microseconds each).
+_MOST_COUNTED = 20_000
 
 
 def _declared_shapes(op, *inputs):
@@ -36,7 +40,7 @@ def _truth(cond) -> bool:
 
 def _same_types(values: list[Any]) -> list[Any]:
     """Values as arrays without JAX's weak types, as branches and iterations must agree; handles (None) stay."""
-    return [None if v is None else jnp.asarray(v, dtype=v.dtype) for v in values]
+    return [v if v is None or isinstance(v, DeviceList) else jnp.asarray(v, dtype=v.dtype) for v in values]
 
 
 # ---- If, StatelessIf
@@ -116,6 +120,13 @@ def _invariant(op) -> list[bool]:
 @while_op.lower
 def _while_lower(op, functions, inputs):
     fixed = _invariant(op)
+    if any(isinstance(v, DeviceList) for v, f in zip(inputs, fixed, strict=True) if not f):
+        return _while_with_lists(op, functions, list(inputs), fixed)
+    return _while(op, functions, list(inputs), fixed, None)
+
+
+def _while(op, functions, inputs, fixed, trips):
+    """The loop as XLA's; `trips`: the number of iterations where it is known."""
     values = _same_types(functions.values())
     start = _same_types([v for v, f in zip(inputs, fixed, strict=True) if not f])
     condition, _ = functions.pure("cond")
@@ -135,23 +146,101 @@ def _while_lower(op, functions, inputs):
     def goes_on(carry):
         changing, written, code = carry
         (answer,), _, _ = condition(state_of(written), merged(changing))
-        answer = jnp.asarray(answer)
-        return (answer.reshape(()) != 0) & (code == 0)
+        return (jnp.asarray(answer).reshape(()) != 0) & (code == 0)
 
     def step(carry):
         changing, written, code = carry
-        outputs, written, code = body(state_of(written), merged(changing))
+        outputs, written, failed = body(state_of(written), merged(changing))
+        code = jnp.where(code > 0, code, failed)
         return _same_types([v for v, f in zip(outputs, fixed, strict=True) if not f]), written, code
 
+    carry = (start, [values[p] for p in places], jnp.int32(0))
     try:
-        changing, written, code = lax.while_loop(
-            goes_on, step, (start, [values[p] for p in places], jnp.int32(0))
-        )
+        if trips is None:
+            changing, written, code = lax.while_loop(goes_on, step, carry)
+        else:
+            changing, written, code = lax.fori_loop(0, trips, lambda _, c: step(c), carry)
     except TypeError as error:
         raise NotCompilable(op, f"a loop variable changes its type or shape ({error})") from error
     functions.write(written)
     functions.check(code, [table])
     return tuple(merged(changing))
+
+
+def _while_with_lists(op, functions, inputs, fixed):
+    """A loop that carries lists: these get the room that all iterations together need."""
+    known = [f and isinstance(v, np.ndarray) for v, f in zip(inputs, fixed, strict=True)]
+    trips, final = _count_iterations(functions, inputs, fixed)
+    if trips == 0:
+        return tuple(inputs)
+    growth: dict[int, int] = {}
+    starts = list(inputs)
+    for _ in range(4):
+        outputs, _ = functions.probe("body", starts, known)
+        settled = True
+        for i, (before, after) in enumerate(zip(starts, outputs, strict=True)):
+            if fixed[i] or not isinstance(before, DeviceList):
+                continue
+            if before.size is None and after.capacity != before.capacity:
+                if trips is None:
+                    raise NotCompilable(op, "the number of iterations, and so of elements, is only known when it runs")
+                growth[i] = after.capacity - before.capacity
+                room = before.capacity + max(0, growth[i]) * trips
+                starts[i] = _with_room(before, after, room).growing(room)
+                settled = False
+            elif before.buffer is None and after.buffer is not None:
+                starts[i] = _with_room(before, after, before.capacity)
+                settled = False
+        if settled:
+            break
+    results = list(_while(op, functions, starts, fixed, trips))
+    for i, step in growth.items():
+        results[i] = results[i].full(inputs[i].capacity + step * trips)
+    for i, value in final.items():
+        results[i] = value
+    return tuple(results)
+
+
+def _with_room(before, after, capacity):
+    """The list `before` with a buffer for elements like those of `after`."""
+    if before.buffer is not None or after.buffer is None:
+        return before
+    buffer = jax.tree.map(lambda v: jnp.zeros((capacity, *v.shape[1:]), v.dtype), after.buffer)
+    size = before.size
+    if size is None and capacity != before.capacity:
+        size = jnp.int32(before.capacity)
+    return DeviceList(before.dtype, buffer, capacity, size)
+
+
+def _count_iterations(functions, inputs, fixed):
+    """(the number of iterations, the last values of the variables that decide it), where constants decide it; else (None, {})."""
+    evolving = {i for i, (v, f) in enumerate(zip(inputs, fixed, strict=True)) if not f and isinstance(v, np.ndarray)}
+    while evolving:
+        known = [
+            isinstance(v, np.ndarray) and (f or i in evolving)
+            for i, (v, f) in enumerate(zip(inputs, fixed, strict=True))
+        ]
+        outputs, inside = functions.probe("body", inputs, known)
+        lost = {i for i in evolving if not isinstance(outputs[i], np.ndarray)}
+        if not lost:
+            break
+        evolving -= lost
+    if not evolving:
+        return None, {}
+    places = sorted(evolving)
+    answers, inside_cond = functions.probe("cond", inputs, known)
+    if not isinstance(answers[0], np.ndarray):
+        return None, {}
+    step = functions.known_part("body", places, places, inside)
+    test = functions.known_part("cond", places, [0], inside_cond)
+    if step is None or test is None:
+        return None, {}
+    values = [inputs[i] for i in places]
+    for trips in range(_MOST_COUNTED):
+        if not _truth(test(values)[0]):
+            return trips, dict(zip(places, values, strict=True))
+        values = step(values)
+    return None, {}
 
 
 @stateless_while.host

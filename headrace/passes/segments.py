@@ -13,7 +13,7 @@ from headrace.graph.tensor import Tensor
 from headrace.passes.prune import prune
 from headrace.passes.state_order import flat_arguments
 
-_HOST_TYPES = frozenset({dtypes.string, dtypes.variant, *dtypes.QUANTIZED_DTYPES})
+_HOST_TYPES = frozenset({dtypes.string, *dtypes.QUANTIZED_DTYPES})
 
 
 @dataclass(slots=True)
@@ -152,7 +152,10 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
         if host:
             on_host.add(op)
         elif (
-            inputs_static and is_pure(op) and definition.host_rule is not None
+            inputs_static
+            and is_pure(op)
+            and definition.host_rule is not None
+            and not any(t._dtype is dtypes.variant for t in op._outputs)
         ) or definition.static_rule is not None:
             static.update(op._outputs)
     segments = _collect(ops, free, level, on_host, specialised)

@@ -27,6 +27,7 @@ from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.row_updates import updated
 from headrace.lowering.state import Slot, StateView
+from headrace.lowering.tensor_list import DeviceList, HostList, to_device, to_host
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, runs_on_host, split
 from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
@@ -363,7 +364,7 @@ class Step:
             if tensor not in values and tensor._op in self.split.free:
                 values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
         static = [np.asarray(values[t]) for t in island.static_inputs]
-        inputs = tuple(values[t] for t in island.inputs)
+        inputs = tuple(for_program(values[t], t) for t in island.inputs)
         program, collector = island.program(static)
         with self.resources.lock, jax.enable_x64(True):
             donated = tuple(self._present(state, *r) for r in island.donated)
@@ -520,6 +521,16 @@ def _handle_bytes(key: str) -> np.ndarray:
     return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])
 
 
+def for_program(value: Any, tensor: Tensor) -> Any:
+    """A value as a program takes it. Raises NotCompilable: a list whose elements differ in shape."""
+    if isinstance(value, HostList):
+        converted = to_device(value)
+        if converted is None:
+            raise NotCompilable(tensor._op, "the elements of the list differ in shape")
+        return converted
+    return value
+
+
 def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:
     """The error for reading a variable that has no value yet; `op` is what reads it."""
     container, _, name = key.rpartition("|")
@@ -544,6 +555,8 @@ def _to_numpy(argument: Any) -> Any:
         return np.asarray(argument)
     if isinstance(argument, Slot):
         return _HostSlot(argument)
+    if isinstance(argument, DeviceList):
+        return to_host(argument)
     return argument
 
 
