@@ -468,7 +468,7 @@ def _scopes_of(name: str) -> list[str]:
 def _types_of(argument: ArgSpec, attrs: dict[str, Any]) -> list[DType]:
     if argument.type_list_attr is not None:
         return attrs[argument.type_list_attr]
-    kind = argument.dtype if argument.type_attr is None else attrs[argument.type_attr]
+    kind: Any = argument.dtype if argument.type_attr is None else attrs[argument.type_attr]
     return [kind] * (attrs[argument.number_attr] if argument.number_attr is not None else 1)
 
 

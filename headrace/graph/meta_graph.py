@@ -157,7 +157,7 @@ def add_collection_def(
         meta_graph.collection_def.pop(key, None)
 
 
-def _fill_collection(proto: Any, key: str, items: list[Any], export_scope: str | None) -> None:
+def _fill_collection(proto: Any, key: Any, items: list[Any], export_scope: str | None) -> None:
     to_proto = collection_protos.get_to_proto_function(key)
     if to_proto is not None:
         for item in items:

@@ -341,7 +341,7 @@ def output_types(signature: Signature, attrs: dict[str, Any]) -> list[DType]:
         if argument.type_list_attr is not None:
             types += attrs[argument.type_list_attr]
             continue
-        kind = argument.dtype if argument.type_attr is None else attrs[argument.type_attr]
+        kind: Any = argument.dtype if argument.type_attr is None else attrs[argument.type_attr]
         if argument.is_ref:
             kind = kind._as_ref
         if argument.number_attr is not None:
@@ -376,7 +376,7 @@ def _grouped_outputs(op: Operation, outputs: list[Tensor]) -> list[Any]:
             grouped.append(outputs[at])
             at += 1
             continue
-        count = op._attrs[argument.number_attr] if argument.number_attr else len(op._attrs[argument.type_list_attr])
+        count = op._attrs[argument.number_attr] if argument.number_attr else len(op._attrs[str(argument.type_list_attr)])
         grouped.append(outputs[at : at + count])
         at += count
     return grouped
