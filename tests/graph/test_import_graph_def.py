@@ -113,7 +113,7 @@ def test_malformed_graphs_are_refused(words):
 
 def test_unknown_ops_and_wrong_arguments_are_refused():
     with pytest.raises(
-        tf.errors.NotFoundError, match="Op type not registered 'Nonsense'.*node 'A'"
+        tf.errors.NotFoundError, match=r"Op type not registered 'Nonsense'.*node 'A'"
     ):
         tf.import_graph_def(graph_def("node { name: 'A' op: 'Nonsense' }"))
     with pytest.raises(TypeError, match="graph_def must be a GraphDef proto"):
@@ -134,11 +134,11 @@ def test_unknown_ops_and_wrong_arguments_are_refused():
 
 def test_versions():
     with pytest.raises(
-        ValueError, match="producer version -1 below min producer 0 .*Please regenerate"
+        ValueError, match=r"producer version -1 below min producer 0 .*Please regenerate"
     ):
         tf.import_graph_def(graph_def("", producer=-1))
     with pytest.raises(
-        ValueError, match="min consumer version 1000 above current version 134 .*Please upgrade"
+        ValueError, match=r"min consumer version 1000 above current version 134 .*Please upgrade"
     ):
         tf.import_graph_def(graph_def("", min_consumer=1000))
     tf.import_graph_def(graph_def(_TWO, producer=21, min_consumer=12))

@@ -1,4 +1,4 @@
-"""The scopes of a graph: names, devices, control dependencies, colocation, attrs, collections; in several threads too."""
+"""The scopes of a graph: names, devices, control dependencies, colocation, attrs, collections; threads."""
 
 import threading
 

@@ -38,13 +38,13 @@ def save(tf, folder):
         graph_def, before, names, found, feeds, init = build_and_run(tf, name)
         with open(os.path.join(folder, name + ".pb"), "wb") as f:
             f.write(graph_def.SerializeToString())
-        answers[name] = dict(  # noqa: C408
+        answers[name] = dict(
             fetches=names, init=init, nodes=[programs.describe(n) for n in before.node]
         )
         for i, value in enumerate(found):
-            arrays["{}/{}".format(name, i)] = value  # noqa: UP032 (Python 3.7 reads it too)
+            arrays[f"{name}/{i}"] = value
         for tensor, value in feeds.items():
-            arrays["{}/feed/{}".format(name, tensor)] = value  # noqa: UP032
+            arrays[f"{name}/feed/{tensor}"] = value
     with open(os.path.join(folder, "answers.json"), "w") as f:
         json.dump(answers, f, indent=0, sort_keys=True)
     np.savez(os.path.join(folder, "values.npz"), **arrays)
@@ -71,9 +71,9 @@ def load_and_run(tf, folder):
         for i, value in enumerate(found):
             np.testing.assert_allclose(
                 value,
-                arrays["{}/{}".format(name, i)],
+                arrays[f"{name}/{i}"],
                 rtol=1e-5,
-                err_msg=name,  # noqa: UP032
+                err_msg=name,
             )
             count += 1
     return count
