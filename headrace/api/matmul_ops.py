@@ -172,6 +172,9 @@ def _as_matrix(
     dims = x._dims
     if dims is not None and isinstance(axes, (list, tuple)):
         rank = len(dims)
+        for i in axes:
+            if not -rank <= i < rank:
+                raise IndexError(f"axis {i} is out of range for {x} of rank {rank}")
         axes = [int(i) if i >= 0 else int(i) + rank for i in axes]
         free = [i for i in range(rank) if i not in axes]
         order = axes + free if contracted_first else free + axes

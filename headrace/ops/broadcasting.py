@@ -34,6 +34,16 @@ def _broadcast_to(value: Any, shape: tuple[int, ...]) -> Any:
     return lax.broadcast_in_dim(value, shape, [i + offset for i in keep])
 
 
+def _check_shapes(op: Any, x: Any, y: Any) -> None:
+    for a, b in zip(reversed(x.shape), reversed(y.shape)):
+        if a != b and a != 1 and b != 1:
+            raise op.invalid(f"Incompatible shapes: [{_sizes(x)}] vs. [{_sizes(y)}]")
+
+
+def _sizes(x: Any) -> str:
+    return ",".join(map(str, x.shape))
+
+
 def binary(
     name: str,
     types: str,
@@ -53,6 +63,7 @@ def binary(
 
     @definition.lower
     def rule(op, x, y):
+        _check_shapes(op, x, y)
         if check is not None and np.issubdtype(x.dtype, np.integer):
             check(op, x, y)
         return lower(*broadcast_values(x, y))
@@ -61,13 +72,7 @@ def binary(
 
         @definition.host
         def host_rule(op, x, y):
-            if x.shape != y.shape:
-                try:
-                    np.broadcast_shapes(x.shape, y.shape)
-                except ValueError:
-                    raise op.invalid(
-                        f"Incompatible shapes: {list(x.shape)} vs. {list(y.shape)}"
-                    ) from None
+            _check_shapes(op, x, y)
             if check is not None and np.issubdtype(x.dtype, np.integer):
                 check(op, x, y)
             return special.in_own_type(host, x, y) if via_float else np.asarray(host(x, y))

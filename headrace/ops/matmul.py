@@ -30,8 +30,22 @@ def _matmul_shape(op, a, b):
     return (rows, columns)
 
 
+def _check_product(op, a, b):
+    for i, x in enumerate((a, b)):
+        if x.ndim != 2:
+            raise op.invalid(f"In[{i}] is not a matrix. Instead it has shape [{_sizes(x)}]")
+    inner = a.shape[0 if op.attr("transpose_a") else 1], b.shape[1 if op.attr("transpose_b") else 0]
+    if inner[0] != inner[1]:
+        raise op.invalid(f"Matrix size-incompatible: In[0]: [{_sizes(a)}], In[1]: [{_sizes(b)}]")
+
+
+def _sizes(x):
+    return ",".join(map(str, x.shape))
+
+
 @matmul.lower
 def _matmul_lower(op, a, b):
+    _check_product(op, a, b)
     contract = (0 if op.attr("transpose_a") else 1, 1 if op.attr("transpose_b") else 0)
     return lax.dot_general(
         a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=a.dtype
@@ -40,6 +54,7 @@ def _matmul_lower(op, a, b):
 
 @matmul.host
 def _matmul_host(op, a, b):
+    _check_product(op, a, b)
     return _matmul_in_float(
         a.T if op.attr("transpose_a") else a, b.T if op.attr("transpose_b") else b
     )

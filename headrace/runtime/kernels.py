@@ -20,6 +20,7 @@ from headrace.graph.op_def import OpDef
 from headrace.graph.operation import Operation
 from headrace.lowering import checks
 from headrace.lowering.checks import raise_if_failed
+from headrace.lowering.evaluate import REFUSED
 from headrace.lowering.state import Slot, StateView
 
 _MAX_KERNELS = 4096
@@ -122,7 +123,8 @@ def run_kernel(op: Operation, arguments: list[Any]) -> Any:
         with jax.enable_x64(True):
             results, written, outcome = jitted(*flat)
     except errors.OpError as error:  # raised by the rule while it was traced
-        raise type(error)(None, op, error.message) from error.__cause__
+        raised: Any = type(error)  # every class but the base class knows its code
+        raise raised(None, op, error.message) from error.__cause__
     if outcome:
         raise_if_failed(outcome, collector, op)
     for slot, value in zip(slots, written, strict=True):
@@ -160,7 +162,10 @@ def _make(op: Operation, plan: list[Any], statics: list[Any], slot_count: int) -
                 arguments.append(slot)
         collector.checks.clear()
         with checks.collecting(collector):
-            results = rule(stand_in, *arguments)  # type: ignore[misc]
+            try:
+                results = rule(stand_in, *arguments)  # type: ignore[misc]
+            except REFUSED as error:
+                raise stand_in.invalid(str(error)) from error
         if results.__class__ is not tuple and results.__class__ is not list:
             results = (results,)
         returns.clear()
