@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,16 @@ WIDE = {
 }
 
 
-def all_cases() -> list[Case]:
-    """The rows of every `cases_*.py` beside this file."""
-    found = []
+@functools.cache
+def all_cases() -> tuple[list[Case], dict[str, str]]:
+    """The rows of every `cases_*.py` beside this file, and what went wrong in files that do not load."""
+    found, broken = [], {}
     for path in sorted(Path(__file__).parent.glob("cases_*.py")):
-        found += importlib.import_module(f"tests.ops.{path.stem}").CASES
-    return found
+        try:
+            found += importlib.import_module(f"tests.ops.{path.stem}").CASES
+        except Exception as error:
+            broken[path.name] = repr(error)
+    return found, broken
 
 
 def is_float(value: Any) -> bool:
