@@ -14,6 +14,9 @@ from headrace.api import (
     clip_ops as clip_ops,
 )
 from headrace.api import (
+    confusion_matrix as confusion_matrix,
+)
+from headrace.api import (
     control_flow as control_flow,
 )
 from headrace.api import (
@@ -87,6 +90,9 @@ from headrace.api import (
 )
 from headrace.api import (
     nn_pool as nn_pool,
+)
+from headrace.api import (
+    nn_sampled as nn_sampled,
 )
 from headrace.api import (
     nn_v2 as nn_v2,
