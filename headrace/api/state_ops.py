@@ -185,6 +185,7 @@ def batch_scatter_update(
     """
     from headrace.api import array_ops, math_ops
     from headrace.api.framework import name_scope
+    from headrace.api.join_ops import stack
 
     with name_scope(name):
         indices = convert_to_tensor(indices, name="indices")
@@ -192,12 +193,14 @@ def batch_scatter_update(
         if rank is None:
             raise ValueError("batch_scatter_update needs indices of known rank.")
         sizes = array_ops.shape(indices)
+        zero, one = (convert_to_tensor(n, indices.dtype) for n in (0, 1))
         # A position is (b..., index): the batch coordinates are ranges along the leading axes.
         columns = []
         for axis in range(rank - 1):
             size = sizes[axis]
-            column = math_ops.range(math_ops.cast(size, indices.dtype))
+            end = math_ops.cast(size, indices.dtype)
+            column = raw.Range(zero, end, one)
             column = array_ops.reshape(column, [-1 if i == axis else 1 for i in range(rank)])
             columns.append(array_ops.zeros_like(indices) + column)
-        positions = array_ops.stack([*columns, indices], axis=-1)
+        positions = stack([*columns, indices], axis=-1)
         return scatter_nd_update(ref, positions, updates, use_locking, name)

@@ -527,7 +527,9 @@ class Variable(metaclass=VariableMetaclass):
         proto.initializer_name = strip_name_scope(self.initializer.name, export_scope)
         proto.snapshot_name = strip_name_scope(self._snapshot_name, export_scope)
         if self._save_slice_info is not None:
-            proto.save_slice_info_def.MergeFrom(self._save_slice_info.to_proto(export_scope))
+            part = self._save_slice_info.to_proto(export_scope)
+            if part is not None:
+                proto.save_slice_info_def.MergeFrom(part)
         return proto
 
     @property

@@ -6,6 +6,7 @@ runs once (an initialiser, a test) never waits for the compiler. From the second
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -73,6 +74,7 @@ class Step:
         self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
         self.is_empty = not self.split.segments and not fetches
         self._host_reads = self._find_host_reads()
+        self._alone_from = self._find_alone()
         self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
         self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
@@ -103,6 +105,27 @@ class Step:
         reads = self.order.initial_reads
         found = (k for (op, k), v in self.order.read_version.items() if v == INITIAL and op in on_host and k in reads)
         return list(dict.fromkeys(found))
+
+    def _find_alone(self) -> int | None:
+        """The first segment from which a step that writes variables lets no other step in, so that no update is lost.
+
+        An operation that may wait for another step (for a queue to fill) must not stand behind it. None: nothing is written.
+        """
+        if not self.order.writers:
+            return None
+        for number in range(len(self.split.segments) - 1, -1, -1):
+            segment = self.split.segments[number]
+            if not segment.is_island and any(self._may_wait(op) for op in segment.ops):
+                return number + 1
+        return 0
+
+    def _may_wait(self, op: Operation) -> bool:
+        definition = op._definition
+        if definition.function_attrs:
+            return True
+        if not definition.host_only or not definition.effects & Effect.STATEFUL:
+            return False
+        return not any(is_handle(t) and self.order.key(t) is not None for t in op._inputs)
 
     def _count_kernels(self) -> int:
         kinds = set()
@@ -139,17 +162,19 @@ class Step:
         return results
 
     def _interpret(self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0) -> list[Any]:
+        if self._alone_from and observe is None and not deadline:
+            return self._run_segments(feed_values, interpreted=True)
         self.ensure_generators()
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
         state = StateView(self.load)
-        self._load_together(state, self.order.initial_reads)
-        with context.running(self):
+        with context.running(self), self.resources.lock if self._alone_from == 0 else contextlib.nullcontext():
+            self._load_together(state, self.order.initial_reads)
             if observe is None and not deadline:
                 self._run_ops(self.ops, values, self.order, state, set(), self.fed)
             else:
                 self._run_watched(values, state, observe, deadline)
-        results = [self.fetched(t, values, state) for t in self.fetches]
-        self.commit(state.written)
+            results = self._results(values, state)
+            self.commit(state.written)
         return results
 
     def _run_ops(
@@ -216,21 +241,40 @@ class Step:
             raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
         return run_kernel(op, arguments)
 
+    def _results(self, values: Values, state: StateView) -> list[Any]:
+        """The values of the fetches, none of them a buffer that is stored and that another step may write in place."""
+        stored = {id(value) for value in state.written.values() if value.__class__ is ARRAY}
+        results = [self.fetched(t, values, state) for t in self.fetches]
+        return [np.array(r) if id(r) in stored else r for r in results]
+
     def _run_compiled(self, feed_values: list[Any]) -> list[Any]:
+        results = self._run_segments(feed_values)
+        self._specialise()
+        return results
+
+    def _run_segments(self, feed_values: list[Any], interpreted: bool = False) -> list[Any]:
+        """Runs segment after segment; islands as programs, or operation by operation where `interpreted` is set."""
         self.ensure_generators()
         segments = self.split.segments
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
         state = StateView(self.load)
-        self._load_together(state, self._host_reads)
-        with context.running(self):
+        everything, committed = interpreted, False
+        with context.running(self), contextlib.ExitStack() as held:
+            if not self._alone_from:
+                self._load_together(state, self._host_reads)
             for number, segment in enumerate(segments):
-                interpreted = number in self._not_compilable
+                if number == self._alone_from:
+                    held.enter_context(self.resources.lock)
+                    self._load_together(state, self._host_reads)
+                interpreted = segment.is_island and (everything or number in self._not_compilable)
                 if segment.is_island and not interpreted:
                     island = self._islands.get(number) or self._make_island(number, segment)
                     interpreted = self._lacks_state_of_branches(island, state)
                     try:
                         if not interpreted:
-                            self._run_island(island, values, state, last=number == len(segments) - 1)
+                            last = number == len(segments) - 1
+                            self._run_island(island, values, state, last)
+                            committed = last
                     except NotCompilable:
                         # Found out while tracing, before any of it ran.
                         self._not_compilable.add(number)
@@ -241,9 +285,10 @@ class Step:
                 elif not segment.is_island:
                     for op in segment.ops:
                         store_outputs(op, self._evaluate_on_host(op, values, state), values, self.fed)
-        results = [self.fetched(t, values, state) for t in self.fetches]
-        self.commit(state.written)
-        self._specialise()
+            results = self._results(values, state)
+            # Another step may have used up the buffers that a last island has stored already.
+            if not committed:
+                self.commit(state.written)
         return results
 
     def _evaluate_on_host(self, op: Operation, values: Values, state: StateView) -> Any:
