@@ -294,6 +294,11 @@ def _matrix_sizes(
             f"The number of rows or columns is too small for the given diagonals: {rows} and {columns}, needs at least "
             f"{least_rows} and {least_columns}"
         )
+    if rows != least_rows and columns != least_columns:
+        raise op.invalid(
+            "The number of rows or columns is not consistent with the specified d_lower, d_upper, and diagonal: "
+            f"{rows} and {columns}, needs {least_rows} rows or {least_columns} columns"
+        )
     return rows, columns
 
 

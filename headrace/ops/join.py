@@ -489,12 +489,10 @@ def _parallel_concat_shape(op, values) -> Dims:
     wanted = op.attr("shape")._dims
     if wanted is None or None in wanted:
         raise op.error(f"shape attr must be fully defined, got {shapes.text(wanted)}.")
+    # TF differs: it refuses inputs whose shape is not known (tests/ops/cases_array_shape.py).
     for v in values:
         dims = shapes.with_rank(op, v, len(wanted), "values")
-        if None in dims:
-            raise op.error("All input shapes must be fully defined.")
-        shapes.merge_size(op, dims[0], 1, "size of the first axis of each input")
-        shapes.merge(op, dims[1:], wanted[1:], "input and attr shape")
+        shapes.merge(op, dims, (1, *wanted[1:]), "input and attr shape")
     shapes.merge_size(op, wanted[0], len(values), "first axis of attr shape and number of inputs")
     return wanted
 

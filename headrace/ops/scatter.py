@@ -64,7 +64,7 @@ def _check_values(op, dims: tuple[int, ...], indices, updates) -> None:
 
 
 def apply(operation: str, x, indices, updates):
-    """`x` with `updates` combined into it at the rows of `indices`: "set", "add" or "subtract" ("min", "max")."""
+    """`x` with `updates` combined into it at the rows of `indices`: "set", "add" (booleans: "or"), "subtract"."""
     depth = indices.shape[-1]
     index = tuple(indices[..., i] for i in range(depth))
     if is_static(x) and is_static(indices) and is_static(updates):
@@ -76,19 +76,17 @@ def apply(operation: str, x, indices, updates):
             x[index] = updates
         else:
             functions = {
-                "add": np.add,
+                "add": np.logical_or if x.dtype == bool else np.add,
                 "subtract": np.subtract,
-                "min": np.minimum,
-                "max": np.maximum,
             }
-            if x.dtype == bool:
-                functions["add"] = np.logical_or
             functions[operation].at(x, index, updates)
         return x if depth else x[0]
     x = jnp.asarray(x)
     if not depth:
         index = (jnp.zeros(indices.shape[:-1], jnp.int32),)
         x = x[None]
+    if operation == "add" and x.dtype == bool:
+        operation = "max"
     # The check of the indices ends the run only after the program: until then bad ones are dropped.
     x = getattr(x.at[index], operation)(updates, mode="drop", wrap_negative_indices=False)
     return x if depth else x[0]
