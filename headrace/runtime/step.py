@@ -109,7 +109,8 @@ class Step:
     def _find_alone(self) -> int | None:
         """The first segment from which a step that writes variables lets no other step in, so that no update is lost.
 
-        An operation that may wait for another step (for a queue to fill) must not stand behind it. None: nothing is written.
+        An operation that may wait for another step (for a queue to fill) must not stand behind it. None: nothing is
+        written.
         """
         if not self.order.writers:
             return None
