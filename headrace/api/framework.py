@@ -160,6 +160,10 @@ class name_scope:
 
 def graph_of(values: Any) -> Graph:
     """The graph of the tensors among `values`, else the default one. Raises ValueError: several graphs."""
+    current = default.get_default_graph()
+    if current.building_function:
+        # A function's body takes tensors of the graphs around it as captured inputs.
+        return current
     found: Graph | None = None
     first: Any = None
     for value in nest.flatten(list(values)) if isinstance(values, (list, tuple)) else [values]:
@@ -175,10 +179,7 @@ def graph_of(values: Any) -> Graph:
             found, first = graph, element
         elif graph is not found:
             raise ValueError(f"{element!r} must be from the same graph as {first!r}.")
-    current = default.get_default_graph()
-    if found is None or current.building_function:
-        return current
-    return found
+    return current if found is None else found
 
 
 @export("op_scope")

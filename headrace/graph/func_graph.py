@@ -149,17 +149,15 @@ class GraphFunction:
         self.name = graph.name
         self.graph = graph
         self.grad_func_name = grad_func_name
-        self._definition: Any = None
         self.plans: dict[Any, Any] = {}  # how the body runs, by what its inputs are bound to
 
     @property
     def definition(self) -> Any:
         """The function as a FunctionDef proto."""
-        if self._definition is None:
-            from headrace.graph.function_def import to_function_def
+        from headrace.graph.function_def import to_function_def
 
-            self._definition = to_function_def(self)
-        return self._definition
+        # Made anew each time: asking for a gradient gives a body more outputs.
+        return to_function_def(self)
 
     def add_to_graph(self, graph: Graph) -> None:
         """Adds the function to the library of `graph`."""
