@@ -23,6 +23,7 @@ from headrace.graph.graph import Graph
 from headrace.graph.handles import handle_data
 from headrace.io import file_io
 from headrace.train import checkpoint_management as management
+from headrace.train.object_based import object_graph_key_mapping, rekeyed_saveables
 from headrace.train.saver_builder import BaseSaverBuilder, BulkSaverBuilder
 
 SaverDef = saver_pb2.SaverDef
@@ -114,6 +115,7 @@ class Saver:
         # (path, seconds since 1970), oldest first.
         self._last_checkpoints: list[tuple[str, float]] = []
         self._checkpoints_to_be_deleted: list[tuple[str, float]] = []
+        self._object_restore_saver: Saver | None = None
         if not defer_build:
             self.build()
         if self.saver_def is not None:
@@ -297,13 +299,24 @@ class Saver:
         try:
             sess.run(self.saver_def.restore_op_name, {self.saver_def.filename_tensor_name: prefix})
         except errors.NotFoundError as error:
-            raise _restore_error(
-                error, prefix, "a Variable name or other graph key that is missing"
-            ) from error
+            try:
+                names_to_keys = object_graph_key_mapping(prefix)
+            except errors.NotFoundError:
+                cause = "a Variable name or other graph key that is missing"
+                raise _restore_error(error, prefix, cause) from error
+            self._restore_by_objects(sess, prefix, names_to_keys)
         except errors.InvalidArgumentError as error:
             raise _restore_error(
                 error, prefix, "a mismatch between the current graph and the graph"
             ) from error
+
+    def _restore_by_objects(self, sess: Any, prefix: str, names_to_keys: dict[str, str]) -> None:
+        """Restores a checkpoint of `tf.train.Checkpoint`, which has other keys; needs nodes of its own, made once."""
+        with sess.graph.as_default():
+            saveables = rekeyed_saveables(names_to_keys, self._var_list or _saveable_objects())
+            if self._object_restore_saver is None:
+                self._object_restore_saver = Saver(saveables)
+        self._object_restore_saver.restore(sess, prefix)
 
     # ---- which checkpoints there are
 
@@ -382,6 +395,11 @@ class Saver:
             strip_default_attrs=strip_default_attrs,
             save_debug_info=save_debug_info,
         )
+
+    @staticmethod
+    def _add_collection_def(meta_graph_def: Any, key: Any, export_scope: str | None = None) -> None:
+        """Adds a collection of the default graph to a MetaGraphDef."""
+        meta_graphs.add_collection_def(meta_graph_def, key, export_scope=export_scope)
 
 
 def _restore_error(error: errors.OpError, prefix: str, cause: str) -> errors.OpError:

@@ -32,10 +32,23 @@ def main():
                 os.chdir(folder)
                 saver.save(sess, "./model", global_step=7, write_meta_graph=kind == "v2")
             nodes[kind] = [
-                [op.name, op.type, [t.name for t in op.inputs], [c.name for c in op.control_inputs], op.device]
+                [
+                    op.name,
+                    op.type,
+                    [t.name for t in op.inputs],
+                    sorted(c.name for c in op.control_inputs),
+                    op.device,
+                ]
                 for op in graph.get_operations()
                 if op.name.startswith("save/")
             ]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as sess:
+        variables = saver_cases.build_few(tf.compat.v1)
+        sess.run(tf.compat.v1.global_variables_initializer())
+        os.makedirs(os.path.join(_OUT, "objects"))
+        tf.train.Checkpoint(a=variables[0], b=variables[1]).write(
+            os.path.join(_OUT, "objects", "model"), sess
+        )
     with open(os.path.join(_OUT, "nodes.json"), "w") as file:
         json.dump(nodes, file, indent=0)
 

@@ -69,5 +69,14 @@ def build(tf, v1=False):
     return found
 
 
+def build_few(tf):
+    """Two variables, for the checkpoint that names them by objects."""
+    first = tf.get_variable(
+        "x/first", initializer=tf.constant(pattern("float32", [4], 1)), use_resource=True
+    )
+    second = tf.get_variable("second", initializer=tf.constant(np.int64(5)), use_resource=True)
+    return [first, second]
+
+
 # name -> arguments of the Saver
 SAVERS = {"v2": {}, "sharded": {"sharded": True}, "v1": {"write_version": 1}}

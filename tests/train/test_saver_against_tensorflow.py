@@ -141,3 +141,23 @@ def test_meta_graph_of_the_same_program():
     for a, b in zip(own_ops, their_ops, strict=True):
         b.is_commutative = b.is_aggregate = b.allows_uninitialized_input = False
         assert a == b, a.name
+
+
+def test_checkpoint_by_objects():
+    """A Saver finds its variables in what `tf.train.Checkpoint` wrote."""
+    prefix = str(STORED / "objects" / "model")
+    first, second = saver_cases.build_few(tf)
+    with tf.Session() as sess:
+        saver = tf.train.Saver()
+        for _ in range(2):
+            first.load(np.zeros(4, np.float32), sess)
+            saver.restore(sess, prefix)
+            assert np.array_equal(sess.run(first), saver_cases.pattern("float32", [4], 1))
+            assert sess.run(second) == 5
+        nodes = len(sess.graph.get_operations())
+        saver.restore(sess, prefix)
+        assert len(sess.graph.get_operations()) == nodes
+        tf.get_variable("third", initializer=0.0)
+        with pytest.raises(tf.errors.NotFoundError, match="not in the checkpoint: third") as caught:
+            tf.train.Saver().restore(sess, prefix)
+        assert "(2 variable name(s) did match)" in str(caught.value)
