@@ -44,6 +44,9 @@ from headrace.api import (
     framework as framework,
 )
 from headrace.api import (
+    functional_ops as functional_ops,
+)
+from headrace.api import (
     gather_ops as gather_ops,
 )
 from headrace.api import (
@@ -135,6 +138,9 @@ from headrace.api import (
 )
 from headrace.api import (
     template as template,
+)
+from headrace.api import (
+    tensor_array as tensor_array,
 )
 from headrace.api import (
     variable_scope as variable_scope,

@@ -225,11 +225,20 @@ set_item.shape(_handle_shape)
 
 @set_item.lower
 def _set_item_lower(op, lst, index, item):
+    if op._attrs.get("_grow") and not _within(lst, index):
+        raise NotCompilable(op, "the list grows to a length that is only known when the program runs")
     return lst.set(index, item)
+
+
+def _within(lst, index):
+    known = isinstance(index, (np.ndarray, np.generic))
+    return known and lst.size is None and 0 <= int(index) < lst.capacity
 
 
 @set_item.host
 def _set_item_host(op, lst, index, item):
+    if op._attrs.get("_grow") and int(index) >= len(lst.items):
+        lst = HostList(lst.dtype, (*lst.items, *[None] * (int(index) + 1 - len(lst.items))))
     return lst.replace(_index(op, lst, index), item)
 
 
