@@ -128,6 +128,9 @@ from headrace.api import (
     slicing as slicing,
 )
 from headrace.api import (
+    sort_ops as sort_ops,
+)
+from headrace.api import (
     source as source,
 )
 from headrace.api import (

@@ -343,3 +343,9 @@ export_op(
     "guarantee_const",
     doc="`input`, promised to have the same value in every run.",
 )
+export_op(
+    "EnsureShape",
+    "x:input, shape",
+    "ensure_shape",
+    doc="`x`, of which `shape` is known from now on; a run in which it has another shape fails.",
+)

@@ -254,6 +254,14 @@ export_op(
 )
 
 
+export_op(
+    "UnravelIndex",
+    "indices, dims",
+    "unravel_index",
+    doc="The coordinates of flat `indices` in an array of shape `dims`: [number of dims, number of indices].",
+)
+
+
 @export("dynamic_stitch")
 def dynamic_stitch(indices: Any, data: Any, name: str | None = None) -> Tensor:
     """One tensor of the rows of the tensors `data`, row i of data[m] at indices[m][i]; the last one wins."""

@@ -1,4 +1,4 @@
-"""Ops that hand out a tensor of their own: GuaranteeConst, DeepCopy, Empty."""
+"""Ops that hand out a tensor as it is, or a new one: GuaranteeConst, DeepCopy, Empty, EnsureShape."""
 
 from __future__ import annotations
 
@@ -58,3 +58,28 @@ def _empty_lower(op, shape: np.ndarray):
 
 
 empty.not_differentiable()
+
+# ---- EnsureShape
+
+ensure_shape = define("EnsureShape", "input: T -> output: T", "shape: shape, T: type")
+
+
+@ensure_shape.shape
+def _ensure_shape_shape(op, x) -> Dims:
+    return shapes.merge(op, x, op.attr("shape")._dims, "input and shape")
+
+
+@ensure_shape.host
+@ensure_shape.lower
+def _ensure_shape_lower(op, x):
+    wanted = op.attr("shape")
+    if not wanted.is_compatible_with(x.shape):
+        raise op.invalid(
+            f"Shape of tensor {op.name} {list(x.shape)} is not compatible with expected shape {wanted}."
+        )
+    return x
+
+
+@ensure_shape.gradient
+def _ensure_shape_gradient(op, dy):
+    return dy

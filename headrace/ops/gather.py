@@ -1,4 +1,4 @@
-"""Elements picked by index: Gather, GatherV2, GatherNd."""
+"""Elements picked by index: Gather, GatherV2, GatherNd; and what an index means: UnravelIndex."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from headrace.graph import raw, shapes
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.op_def import Effect, define
 from headrace.graph.tensor import Dims
+from headrace.lowering import checks
 from headrace.lowering.index_checks import check_positions, check_rows
 from headrace.ops.reshape import is_static, shape_of
 
@@ -278,3 +279,44 @@ def _gather_nd_gradient(op, dy):
         shape.astype(kind.as_numpy_dtype) if is_static(shape) else raw.Shape(params, out_type=kind)
     )
     return raw.ScatterNd(indices, dy, shape), None
+
+
+# ---- UnravelIndex
+
+unravel_index = define(
+    "UnravelIndex",
+    "indices: Tidx, dims: Tidx -> output: Tidx",
+    "Tidx: {int32, int64} = int32",
+    static_inputs=("dims",),
+    effects=Effect.FALLIBLE,
+    checked_inputs=("indices",),
+)
+
+
+@unravel_index.shape
+def _unravel_index_shape(op, indices, dims) -> Dims:
+    dims = shapes.with_rank(op, dims, 1, "dims")
+    if indices is None:
+        return None
+    return dims if not indices else (dims[0], shapes.element_count(indices))
+
+
+@unravel_index.host
+@unravel_index.lower
+def _unravel_index_lower(op, indices, dims: np.ndarray):
+    sizes = [int(d) for d in dims.reshape(-1)]
+    total = math.prod(sizes)
+    if total > np.iinfo(dims.dtype).max:
+        raise op.invalid("Input dims product is causing integer overflow")
+    if total and math.prod(indices.shape):
+        bad = (indices < 0) | (indices >= total)
+        checks.fail_if(op, bad.any(), f"index is out of bound as with dims {sizes}")
+    flat = indices.reshape(-1) if len(indices.shape) else indices
+    rows = []
+    for size in reversed(sizes):
+        rows.append(flat % size)
+        flat = flat // size
+    return (np if is_static(indices) else jnp).stack(rows[::-1])
+
+
+unravel_index.not_differentiable()
