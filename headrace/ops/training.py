@@ -109,20 +109,12 @@ def _define(
             rows = given.pop("indices")
             new = update(op, xp, *[o[rows] for o in old], **given)
             for slot, value, before in zip(slots, new, old, strict=True):
-                slot.write(_set_rows(before, rows, value.astype(before.dtype)))
+                slot.write_rows("Update", (rows,), value.astype(before.dtype))
         return slots[0] if is_ref else ()
 
     definition.lower(rule)
     definition.host(rule)
     definition.not_differentiable()
-
-
-def _set_rows(table: Any, rows: Any, values: Any) -> Any:
-    if isinstance(table, np.ndarray):
-        table = table.copy()
-        table[rows] = values
-        return table
-    return jnp.asarray(table).at[rows].set(values, mode="drop")
 
 
 # ---- the algorithms
@@ -247,7 +239,9 @@ def _adam(op, xp, var, m, v, *, beta1_power, beta2_power, lr, beta1, beta2, epsi
     ("beta1_power", "beta2_power", "lr", "beta1", "beta2", "epsilon", "grad"),
     kinds="resource",
 )
-def _adam_with_amsgrad(op, xp, var, m, v, vhat, *, beta1_power, beta2_power, lr, beta1, beta2, epsilon, grad):
+def _adam_with_amsgrad(
+    op, xp, var, m, v, vhat, *, beta1_power, beta2_power, lr, beta1, beta2, epsilon, grad
+):
     """Reddi et al.: On the Convergence of Adam and Beyond (2018)."""
     one = var.dtype.type(1)
     rate = _adam_rate(xp, var, lr, beta1_power, beta2_power)
