@@ -487,9 +487,7 @@ class _Loop:
             inputs = []
             for tensor, dims in zip(self.flat, self.all_dims, strict=True):
                 inner = graph.add_input(tensor._dtype.base_dtype, dims, tensor._op._name.rpartition("/")[2])
-                if tensor._extra is not None:
-                    for key, value in tensor._extra.items():
-                        setattr(inner, key, value)
+                copy_notes(tensor, inner)
                 if tensor._dtype is dtypes.resource:
                     inner._captured_from = tensor  # type: ignore[attr-defined]
                 inputs.append(inner)
@@ -565,9 +563,7 @@ class _Loop:
         if not self.back_prop:
             op._set_attr_value("_stop_gradient", True)
         for outer, out in zip(self.flat, op.outputs, strict=False):
-            if outer._extra is not None:
-                for key, value in outer._extra.items():
-                    setattr(out, key, value)
+            copy_notes(outer, out)
         outputs = op.outputs[:count]
         if self.limit is not None:
             outputs = outputs[1:]
@@ -576,6 +572,14 @@ class _Loop:
         if isinstance(self.arguments, tuple):
             return type(self.arguments)(*result) if hasattr(self.arguments, "_fields") else tuple(result)
         return result
+
+
+def copy_notes(source: Tensor, target: Tensor) -> None:
+    """Gives `target` what is noted on `source`; not where that was captured from, since loop variables change."""
+    if source._extra is not None:
+        for key, value in source._extra.items():
+            if key != "_captured_from":
+                setattr(target, key, value)
 
 
 def _has_value(tensor: Tensor) -> bool:

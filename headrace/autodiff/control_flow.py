@@ -44,7 +44,7 @@ class _GradientBody(FuncGraph):
             return super().capture(tensor, name)
         found = self._found.get(tensor)
         if found is None:
-            copied = self._copy_constant(tensor)
+            copied = self.copy_constant(tensor)
             found = self._found[tensor] = copied if copied is not None else super().capture(self._outside(tensor))
         return found
 
@@ -392,7 +392,7 @@ class _BackwardBody(FuncGraph):
             return super().capture(tensor, name)
         found = self._found.get(tensor)
         if found is None:
-            copied = self._copy_constant(tensor)
+            copied = self.copy_constant(tensor)
             found = self._found[tensor] = copied if copied is not None else self._keeper.value(tensor)
         return found
 

@@ -23,6 +23,9 @@ def constant_value(tensor: Tensor, partial: bool = False, _depth: int = 0) -> An
     Once a tensor's value has been asked for it must not be fed: the shapes inferred from it would be wrong.
     partial: a `Pack` of partly known elements is an object array with None where nothing is known.
     """
+    extra = tensor._extra
+    if extra is not None and "_captured_from" in extra:
+        return constant_value(extra["_captured_from"], partial, _depth + 1)
     op = tensor._op
     definition = op._definition
     if "value" in op._attrs and definition.name == "Const":

@@ -76,10 +76,12 @@ class FuncGraph(Graph):
             if not isinstance(self.outer_graph, FuncGraph):
                 raise ValueError(f"{tensor!r} must be from the graph around the function {self.name!r}.")
             self.outer_graph.capture(tensor)
-        copied = self._copy_constant(tensor)
-        if copied is not None:
-            self.captures_of_constants[tensor] = copied
-            return copied
+        # Of numbers that gradients may be asked for, the body gets an input; `constant_value` knows it all the same.
+        if not (tensor._dtype.is_floating or tensor._dtype.is_complex):
+            copied = self.copy_constant(tensor)
+            if copied is not None:
+                self.captures_of_constants[tensor] = copied
+                return copied
         with self._at_top():
             inner = self.add_input(tensor._dtype, tensor._dims, name or tensor._op._name.rpartition("/")[2])
         if tensor._extra is not None:
@@ -94,7 +96,8 @@ class FuncGraph(Graph):
         """Constants of the graphs around, and their copies inside."""
         return self.__dict__.setdefault("_constants", {})
 
-    def _copy_constant(self, tensor: Tensor) -> Tensor | None:
+    def copy_constant(self, tensor: Tensor) -> Tensor | None:
+        """A constant of the body with the value of `tensor`, if that is a small constant."""
         op = tensor._op
         known = self.captures_of_constants.get(tensor)
         if known is not None:

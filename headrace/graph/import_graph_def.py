@@ -13,7 +13,7 @@ from tensorboard.compat.proto import graph_pb2
 from headrace.core import device_spec, errors
 from headrace.core.dtypes import DType
 from headrace.core.tensor_shape import TensorShape
-from headrace.graph import attr_value, default, raw
+from headrace.graph import attr_value, default, function_def, raw
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.graph import TENSORFLOW_VERSION, VERSION, VERSION_MIN_PRODUCER, Graph
 from headrace.graph.op_def import REGISTRY, ArgSpec, Effect, OpDef
@@ -209,12 +209,7 @@ class _Importer:
         self._graph._min_consumer = max(self._graph._min_consumer, versions.min_consumer)
 
     def _add_library(self) -> None:
-        library = self._graph_def.library
-        gradients = {entry.function_name: entry.gradient_func for entry in library.gradient}
-        for definition in library.function:
-            name = definition.signature.name
-            if not self._graph._is_function(name):
-                self._graph._add_function(LibraryFunction(name, definition, gradients.get(name)))
+        function_def.add_library(self._graph, self._graph_def.library)
 
     # ---- reading
 
@@ -431,15 +426,6 @@ class _Importer:
                 if device:
                     op._set_device(device_spec.DeviceSpec.from_string(device))
                     break
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryFunction:
-    """A function that came with a GraphDef: its FunctionDef, and the name of its gradient function."""
-
-    name: str
-    definition: Any
-    grad_func_name: str | None
 
 
 def check_versions(versions: Any) -> None:
