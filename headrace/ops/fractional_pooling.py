@@ -44,7 +44,7 @@ def _region_sizes(size: int, regions: int, words: _Words, pseudo_random: bool) -
         # a_i = ceil(alpha (i + u)) with a u small enough that no region at either end has another size.
         alpha = size / regions
         most = min((k + 2) / alpha - 1, (size + 1 - k) / alpha - (regions - 1))
-        low, high = words.take(2)
+        high, low = words.take(2)
         u = (((high & 0xFFFFF) << 32) | low) / 2.0**52 * most
         ends = [1, *(math.ceil(alpha * (i + u)) for i in range(1, regions)), size + 1]
         return np.diff(ends)
@@ -199,6 +199,7 @@ fractional_avg_pool_grad = define(
     "orig_input_tensor_shape: int64, out_backprop: T, row_pooling_sequence: int64, col_pooling_sequence: int64 "
     "-> output: T",
     f"overlapping: bool = false, {_TYPES}",
+    static_inputs=("orig_input_tensor_shape",),
     host_only=True,
 )
 

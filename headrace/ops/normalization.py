@@ -124,10 +124,9 @@ data_format_dim_map.shape(shapes.unchanged)
 @data_format_dim_map.lower
 def _data_format_dim_map_lower(op, x):
     source = _source_of_destination(op)
-    table = np.array([source.index(axis) for axis in range(4)], x.dtype)
-    return (table[x % 4] if isinstance(x, np.ndarray) else jnp.asarray(table)[x % 4]).astype(
-        x.dtype
-    )
+    rank = len(source)
+    table = np.array([source.index(axis) for axis in range(rank)], x.dtype)
+    return table[x % rank] if isinstance(x, np.ndarray) else jnp.asarray(table)[x % rank]
 
 
 data_format_dim_map.not_differentiable()
