@@ -22,16 +22,19 @@ from headrace.core import dtypes
 from headrace.core.dtypes import DType
 
 
-class Effect(enum.Flag):
-    """What an op does besides computing outputs from inputs."""
+class Effect:
+    """What an op does besides computing outputs from inputs: bits of an int.
+
+    Plain ints: every node that is added or planned is asked, and `enum.Flag` takes a microsecond for `&`.
+    """
 
     NONE = 0
-    STATEFUL = enum.auto()  # TensorFlow calls it stateful: never folded, never merged with its twin
-    RANDOM = enum.auto()  # draws from a generator that the session keeps; rules get it as first value
-    FALLIBLE = enum.auto()  # can fail on the values of its inputs (Assert, CheckNumerics)
-    INTEGER_FALLIBLE = enum.auto()  # FALLIBLE where its inputs are integers (division by zero)
-    HANDLE = enum.auto()  # makes a reference or a resource handle; has no value of its own
-    SOURCE = enum.auto()  # has a value only when fed (Placeholder)
+    STATEFUL = 1 << 0  # TensorFlow calls it stateful: never folded, never merged with its twin
+    RANDOM = 1 << 1  # draws from a generator that the session keeps; rules get it as first value
+    FALLIBLE = 1 << 2  # can fail on the values of its inputs (Assert, CheckNumerics)
+    INTEGER_FALLIBLE = 1 << 3  # FALLIBLE where its inputs are integers (division by zero)
+    HANDLE = 1 << 4  # makes a reference or a resource handle; has no value of its own
+    SOURCE = 1 << 5  # has a value only when fed (Placeholder)
 
 
 # Effects of ops that may still be computed ahead: a failure is then met where it would have been.
@@ -275,7 +278,7 @@ class OpDef:
         arguments: str,
         attrs: str,
         static_inputs: tuple[str, ...],
-        effects: Effect,
+        effects: int,
         host_only: bool,
         dynamic_shape: bool,
         writes: tuple[str, ...],
@@ -397,7 +400,7 @@ def define(
     attrs: str = "",
     *,
     static_inputs: Sequence[str] = (),
-    effects: Effect = Effect.NONE,
+    effects: int = Effect.NONE,
     host_only: bool = False,
     dynamic_shape: bool = False,
     writes: Sequence[str] = (),
