@@ -149,8 +149,9 @@ def check_gradient(row, positions, projections, grads):
         return pull(*xs), above, below
 
     with jax.enable_x64(True):
-        pulled, above, below = jax.jit(everything)(xs, way)
-    pulled = [np.asarray(g) for g in pulled]
+        pulled, above, below = (
+            [np.asarray(v) for v in values] for values in jax.jit(everything)(xs, way)
+        )
     for i, got, want in zip(positions, grads, pulled):
         assert got.shape == want.shape, (
             f"gradient of input {i}: shape {got.shape}, input has {want.shape}"
