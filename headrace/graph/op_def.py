@@ -12,7 +12,6 @@ The signature strings are TensorFlow's own notation for ops, so that they can be
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
