@@ -50,8 +50,10 @@ def confusion_matrix(
             count = raw.Maximum(reduce_max(predictions), reduce_max(labels)) + 1
         else:
             count = cast(num_classes, dtypes.int64)
-            labels = _checked(labels, labels < count, "`labels` out of bound")
-            predictions = _checked(predictions, predictions < count, "`predictions` out of bound")
+            labels = _checked(labels, labels < count, "`labels` out of bound: x < y did not hold")
+            predictions = _checked(
+                predictions, predictions < count, "`predictions` out of bound: x < y did not hold"
+            )
         if weights is None:
             values = cast(raw.OnesLike(predictions), dtype)
         else:

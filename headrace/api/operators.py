@@ -13,6 +13,16 @@ from headrace.graph.convert import convert_to_tensor
 from headrace.graph.op_def import lookup
 from headrace.graph.tensor import Tensor, override_operator
 
+_WIDE_INTEGERS = frozenset({dtypes.int32, dtypes.int64})
+
+
+def _is_simple(value: Any, kind: dtypes.DType) -> bool:
+    """Whether a value is a tensor, or a Python number that a tensor of type `kind` holds."""
+    number = value.__class__
+    if number is Tensor or (number is int and kind in _WIDE_INTEGERS):
+        return True
+    return number in (int, float) and (kind.is_floating or kind.is_complex)
+
 
 def _override_binary(
     name: str, function: Callable[..., Any], op_type: str | None = None, needs: Any = None
@@ -24,10 +34,13 @@ def _override_binary(
     """
     definition = lookup(op_type) if op_type is not None else None
     reflected = f"__r{name}__"
-    simple = (Tensor, int, float)
 
     def operator(x: Tensor, y: Any) -> Any:
-        if definition is not None and y.__class__ in simple and (needs is None or needs(x._dtype)):
+        if (
+            definition is not None
+            and _is_simple(y, x._dtype)
+            and (needs is None or needs(x._dtype))
+        ):
             return raw.build(definition, {"x": x, "y": y}, name)._outputs[0]
         with name_scope(None, name, [x, y]) as scope:
             try:
@@ -41,7 +54,7 @@ def _override_binary(
     def reflected_operator(y: Tensor, x: Any) -> Any:
         if (
             definition is not None
-            and x.__class__ in simple[1:]
+            and _is_simple(x, y._dtype)
             and (needs is None or needs(y._dtype))
         ):
             with name_scope(None, name) as scope:

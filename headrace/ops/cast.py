@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from jax import lax
 
-from headrace.core import dtypes
+from headrace.core import dtypes, errors
 from headrace.graph import raw, shapes
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.op_def import define
@@ -79,6 +79,10 @@ def _cast_host(op, x):
     target = op.output_dtype(0).np_dtype
     if x.dtype == target:
         return x
+    if object in (x.dtype, target):
+        kinds = op.attr("SrcT").name, op.attr("DstT").name
+        message = f"Cast op {op.name!r}: Cast {kinds[0]} to {kinds[1]} is not supported"
+        raise errors.UnimplementedError(None, op if hasattr(op, "graph") else None, message)
     if _is_complex(x.dtype) and not _is_complex(target) and target != np.bool_:
         x = x.real
     floating = x.dtype.kind == "f" or x.dtype == ml_dtypes.bfloat16
@@ -191,24 +195,25 @@ bucketize = define(
 )
 
 
-@bucketize.shape
-def _bucketize_shape(op, x):
-    boundaries = op.attr("boundaries")
-    if list(boundaries) != sorted(boundaries):
-        raise op.error("Expected sorted boundaries")
-    return x
+bucketize.shape(shapes.unchanged)
+
+
+def _boundaries(op):
+    boundaries = np.asarray(op.attr("boundaries"), np.float32)
+    if (boundaries[1:] < boundaries[:-1]).any():
+        raise op.invalid("Expected sorted boundaries")
+    return boundaries
 
 
 @bucketize.lower
 def _bucketize_lower(op, x):
-    boundaries = np.asarray(op.attr("boundaries"), np.float32).astype(np.float64)
+    boundaries = _boundaries(op).astype(np.float64)
     return jnp.searchsorted(boundaries, x.astype(np.float64), side="right").astype(np.int32)
 
 
 @bucketize.host
 def _bucketize_host(op, x):
-    boundaries = np.asarray(op.attr("boundaries"), np.float32)
-    return np.searchsorted(boundaries, x, side="right").astype(np.int32)
+    return np.searchsorted(_boundaries(op), x, side="right").astype(np.int32)
 
 
 bucketize.not_differentiable()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from jax import lax
 
 from headrace.graph import raw, shapes
@@ -74,13 +76,23 @@ def _betainc_shape(op, *inputs):
     return out
 
 
+def _check_same_shapes(op, **values):
+    for (m, p), (n, q) in itertools.combinations(values.items(), 2):
+        if p.ndim and q.ndim and p.shape != q.shape:
+            raise op.invalid(
+                f"Shapes of {m} and {n} are inconsistent: {list(p.shape)} vs. {list(q.shape)}"
+            )
+
+
 @betainc.lower
 def _betainc_lower(op, a, b, x):
+    _check_same_shapes(op, a=a, b=b, x=x)
     return lax.betainc(*broadcast_values(a, b, x))
 
 
 @betainc.host
 def _betainc_host(op, a, b, x):
+    _check_same_shapes(op, a=a, b=b, x=x)
     return special.in_own_type(special.betainc, a, b, x)
 
 

@@ -71,7 +71,9 @@ histogram_fixed_width = define(
 
 @histogram_fixed_width.shape
 def _histogram_shape(op, values, value_range, nbins):
-    shapes.merge(op, value_range, (2,), "value_range")
+    (count,) = shapes.with_rank(op, value_range, 1, "value_range")
+    if count not in (2, None):
+        raise op.error(f"Dimension must be 2 but is {count}: value_range.")
     shapes.with_rank(op, nbins, 0, "nbins")
     count = op.static(2)
     if count is not None and count <= 0:
