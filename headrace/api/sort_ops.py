@@ -82,7 +82,7 @@ def _to_last(values: Tensor, axis: int) -> Any:
         return None
     order = np.arange(count, dtype=np.int32)
     order[[axis, -1]] = order[[-1, axis]]
-    return order
+    return convert_to_tensor(order, name="transposition")
 
 
 def _mirrored(values: Tensor) -> Tensor:

@@ -33,6 +33,31 @@ def _spatial(op, has_rates: bool) -> tuple[list[int], list[int], list[int]]:
     return kernel[1:-1], strides[1:-1], rates[1:-1]
 
 
+# Sizes in the gradient: arrays where they are known while the graph is built, else nodes.
+_NUMPY = {
+    "AddV2": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Maximum": np.maximum,
+    "FloorDiv": np.floor_divide,
+}
+
+
+def _compute(op_type: str, a, b):
+    b = np.int32(b) if isinstance(b, int) else b
+    if is_static(a) and is_static(b):
+        return _NUMPY[op_type](a, b).astype(np.int32)
+    return getattr(raw, op_type)(a, b)
+
+
+def _cut(sizes, begin: int, end: int):
+    return sizes[begin:end] if is_static(sizes) else raw.StridedSlice(sizes, [begin], [end], [1])
+
+
+def _join(*parts):
+    return np.concatenate(parts) if all(map(is_static, parts)) else raw.ConcatV2(list(parts), 0)
+
+
 def _define_patches(name: str, first: str, rank: int, attrs: str) -> OpDef:
     definition = define(name, f"{first}: T -> patches: T", attrs)
     has_rates = "rates" in attrs
@@ -85,43 +110,38 @@ def _define_patches(name: str, first: str, rank: int, attrs: str) -> OpDef:
     def _patches_gradient(op, dy):
         """Each slice of depth goes back to where it was cut; what overlaps adds up."""
         x = op.inputs[0]
-        if not shapes.is_known(x._dims[1:]):
-            raise op.error(
-                f"the gradient needs sizes that are known while the graph is built, got {shapes.text(x._dims)}."
-            )
-        kernel, strides, rates = _spatial(op, has_rates)
-        found = [
-            _windows(d, k, s, r, op.attr("padding"))
-            for d, k, s, r in zip(x._dims[1:-1], kernel, strides, rates, strict=True)
-        ]
-        depth = x._dims[-1]
-        padded = [b + d + a for d, (_, b, a) in zip(x._dims[1:-1], found, strict=True)]
-        if x._dims[0] is not None:
-            shape = np.array([x._dims[0], *padded, depth], np.int32)
-        else:
-            batch = raw.StridedSlice(raw.Shape(x), [0], [1], [1])
-            shape = raw.ConcatV2([batch, np.array([*padded, depth], np.int32)], 0)
+        kernel, strides, rates = (np.array(v, np.int32) for v in _spatial(op, has_rates))
+        shape_of_x = shape_of(x)
+        size, count = _cut(shape_of_x, 1, rank - 1), _cut(shape_of(dy), 1, rank - 1)
+        # What the last window takes beyond the image was padding, half of it before (nothing for VALID).
+        span = _compute("AddV2", _compute("Mul", _compute("Sub", count, 1), strides), 1)
+        reach = _compute("AddV2", span, (kernel - 1) * rates)
+        padding = _compute("Maximum", _compute("Sub", reach, size), 0)
+        before = _compute("FloorDiv", padding, 2)
+        padded = _join(
+            _cut(shape_of_x, 0, 1),
+            _compute("AddV2", size, padding),
+            _cut(shape_of_x, rank - 1, rank),
+        )
+        nothing = np.zeros(1, np.int32)
+        whole = 1 | 1 << (rank - 1)
         parts = raw.Split(rank - 1, dy, num_split=int(np.prod(kernel)))
-        parts = parts if isinstance(parts, list) else [parts]
         back = []
         for offsets, part in zip(itertools.product(*map(range, kernel)), parts, strict=True):
-            begin = [0, *(at * r for at, r in zip(offsets, rates, strict=True)), 0]
-            end = [
-                0,
-                *(
-                    b + (n - 1) * s + 1
-                    for b, (n, _, _), s in zip(begin[1:-1], found, strides, strict=True)
-                ),
-                0,
-            ]
-            whole = 1 | 1 << (rank - 1)
+            begin = np.array(offsets, np.int32) * rates
             back.append(
                 raw.StridedSliceGrad(
-                    shape, begin, end, [1, *strides, 1], part, begin_mask=whole, end_mask=whole
+                    padded,
+                    _join(nothing, begin, nothing),
+                    _join(nothing, _compute("AddV2", span, begin), nothing),
+                    np.array([1, *strides, 1], np.int32),
+                    part,
+                    begin_mask=whole,
+                    end_mask=whole,
                 )
             )
         total = raw.AddN(back) if len(back) > 1 else back[0]
-        return raw.Slice(total, [0, *(b for _, b, _ in found), 0], shape_of(x))
+        return raw.Slice(total, _join(nothing, before, nothing), shape_of_x)
 
     return definition
 

@@ -187,7 +187,8 @@ nth_element = define(
 
 @nth_element.shape
 def _nth_element_shape(op, x, n) -> Dims:
-    shapes.with_rank(op, n, 0, "n")
+    if n is not None and n != ():
+        raise op.error(f"Input n must be scalar but has rank {len(n)}.")
     x = shapes.at_least_rank(op, x, 1, "input")
     known = op.static(1)
     if known is not None and known < 0:
@@ -201,9 +202,13 @@ def _nth_element_shape(op, x, n) -> Dims:
 @nth_element.lower
 def _nth_element_lower(op, x, n: np.ndarray):
     if n.ndim or n < 0:
-        raise op.invalid(f"n must be non-negative but is {n}")
-    if not len(x.shape) or n >= x.shape[-1]:
-        raise op.invalid(f"Input must have last dimension > n = {n}, got shape {list(x.shape)}")
+        raise op.invalid(f"Need n >= 0, got {n}")
+    if not len(x.shape):
+        raise op.invalid("Input must be >= 1-D, got shape []")
+    if n >= x.shape[-1]:
+        raise op.invalid(
+            f"Input must have at least n+1 columns, n is {n}, got shape {list(x.shape)}"
+        )
     at = x.shape[-1] - 1 - int(n) if op.attr("reverse") else int(n)
     if is_static(x):
         return (

@@ -405,7 +405,7 @@ fill = define(
 def _fill_shape(op, dims, value) -> Dims:
     shapes.with_rank(op, value, 0, "value")
     sizes = op.static(0)
-    if sizes is not None:
+    if sizes is not None and sizes.ndim == 1:
         for i, s in enumerate(sizes):
             if s < 0:
                 raise op.error(f"Fill dimensions must be >= 0, got dims[{i}] = {s}")

@@ -111,6 +111,8 @@ CASES = [
     Case("GatherNd", [_CUBE, np.array([[[0, 1]], [[1, 2]]])], {}, _CUBE[[[0], [1]], [[1], [2]]]),
     Case("GatherNd", [_X, np.zeros((2, 0), np.int32)], {}, np.stack([_X, _X])),
     Case("GatherNd", [_WORDS, _rows([3], [0])], {}, _WORDS[[3, 0]]),
+    Case("UnravelIndex", [_i32(22, 41, 37), _i32(7, 6)], {}, np.array([[3, 6, 6], [4, 5, 1]])),
+    Case("UnravelIndex", [np.int64(1621), np.array([6, 7, 8, 9])], {}, np.array([3, 1, 4, 1])),
     # ---- scatters
     Case("ScatterNd", [_AT, _UPDATES, _i32(4, 6)], {}, _added((4, 6), _AT, _UPDATES)),
     Case("ScatterNd", [_ONCE, _TWO, _i32(4, 6)], {}, _added((4, 6), _ONCE, _TWO)),

@@ -58,6 +58,7 @@ CASES = [
     Case("GuaranteeConst", [_X], {}, _X),
     Case("DeepCopy", [_X], {}, _X),
     Case("Empty", [_i32(2, 3)], {"dtype": "float32", "init": True}, np.zeros((2, 3))),
+    Case("EnsureShape", [_X], {"shape": [None, 4]}, _X),
     # ---- joins
     Case("Concat", [np.int32(0), [_X, _Y]], {}, np.concatenate([_X, _Y])),
     Case("ConcatV2", [[_X, _Y], np.int32(0)], {}, np.concatenate([_X, _Y])),
