@@ -17,12 +17,18 @@ def safe_initial_value(name: str, tensor: Tensor) -> Tensor:
     Nodes between the variables and `tensor` are copied (named after the new variable, `name`); a graph with a cycle, or
     variables that are in no collection, are left as they are.
     """
-    if _has_cycle(tensor.op):
+    found = _ancestors(tensor.op)
+    if found is None or not any(_is_variable(op) for op in found):
         return tensor
     return _replaced(name, tensor, {})
 
 
-def _has_cycle(start: Operation) -> bool:
+def _is_variable(op: Operation) -> bool:
+    return bool(op._definition.effects & Effect.HANDLE) and not op._definition.host_only
+
+
+def _ancestors(start: Operation) -> set[Operation] | None:
+    """Everything that `start` depends on, itself included; None where there is a cycle."""
     open_ops: set[Operation] = set()
     done: set[Operation] = set()
     stack: list[tuple[Operation, bool]] = [(start, False)]
@@ -34,16 +40,14 @@ def _has_cycle(start: Operation) -> bool:
             continue
         if op in done:
             continue
-        if op in open_ops:
-            return True
         open_ops.add(op)
         stack.append((op, True))
         for source in (*(t._op for t in op._inputs), *op._control_inputs):
             if source in open_ops:
-                return True
+                return None
             if source not in done:
                 stack.append((source, False))
-    return False
+    return done
 
 
 def _replaced(name: str, tensor: Tensor, known: dict[Operation, Operation]) -> Tensor:
@@ -56,7 +60,7 @@ def _replaced(name: str, tensor: Tensor, known: dict[Operation, Operation]) -> T
 def _replaced_op(name: str, op: Operation, known: dict[Operation, Operation]) -> Operation:
     if op.type in _KEPT:
         return op
-    if op._definition.effects & Effect.HANDLE and not op._definition.host_only:
+    if _is_variable(op):
         value = _initialized_value(op)
         return op if value is None else value._op
     inputs = [_replaced(name, t, known) for t in op._inputs]
