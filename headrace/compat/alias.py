@@ -135,8 +135,9 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         own = self._own_module(path)
 
         def lookup(attr):
-            if own is not None and hasattr(own, attr):
-                return getattr(own, attr)
+            value = _own_value(own, attr)
+            if value is not _ABSENT:
+                return value
             renamed = RENAMED.get(f"{path}.{attr}")
             if renamed is not None:
                 return self._public(renamed)
@@ -178,9 +179,8 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _own_lookup(self, path: str, module: types.ModuleType):
         def lookup(attr):
-            return (
-                getattr(module, attr, _ABSENT) if hasattr(module, attr) else self._child(path, attr)
-            )
+            value = _own_value(module, attr)
+            return self._child(path, attr) if value is _ABSENT else value
 
         return lookup, lambda: [n for n in dir(module) if not n.startswith("_")]
 
@@ -230,6 +230,12 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     @functools.cached_property
     def _ops(self) -> dict[str, str]:
         return {op.lower(): op for op in dir(self._public("raw_ops")) if op[0].isupper()}
+
+
+def _own_value(own: types.ModuleType | None, attr: str) -> object:
+    """What a file of Headrace's own has under `attr`; its submodules are looked up by their path instead."""
+    value = getattr(own, attr, _ABSENT)
+    return _ABSENT if isinstance(value, types.ModuleType) else value
 
 
 def install_alias(target: types.ModuleType | None = None) -> None:

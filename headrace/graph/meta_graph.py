@@ -42,6 +42,8 @@ _VARIABLE_COLLECTIONS = frozenset(
     "variables local_variables metric_variables model_variables trainable_variables moving_average_variables "
     "concatenated_variables trainable_resource_variables".split()
 )
+# What TensorFlow notes of loops and branches made of single nodes; importing makes functions of them.
+_CONTEXTS = frozenset({"cond_context", "while_context"})
 _logger = logging.getLogger("tensorflow")
 
 # ---- which op types a graph uses
@@ -473,7 +475,7 @@ def _restore_collections(
     says_trainable = _version(meta_graph.meta_info_def.tensorflow_version) >= (1, 9)
     keys = sorted(meta_graph.collection_def, key=lambda key: (key != "trainable_variables", key))
     for key in keys:
-        if key == unbound or not wanted(key):
+        if key == unbound or key in _CONTEXTS or not wanted(key):
             continue
         proto = meta_graph.collection_def[key]
         kind = proto.WhichOneof("kind")

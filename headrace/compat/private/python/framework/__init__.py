@@ -1,0 +1,1 @@
+"""See headrace/compat/private/__init__.py."""
