@@ -200,6 +200,8 @@ def _dimension_or_shape(value: Any, dtype: Any = None, name: str | None = None, 
         dtype = dtypes.int64 if any(s > 0x7FFFFFFF for s in sizes) else dtypes.int32
     elif dtype not in (dtypes.int32, dtypes.int64):
         raise TypeError(f"Cannot convert a TensorShape to dtype: {dtype!r}")
+    elif dtype is dtypes.int32 and any(s > 0x7FFFFFFF for s in sizes):
+        raise ValueError(f"Cannot convert a TensorShape to dtype int32; a dimension is too large ({max(sizes)})")
     return constant_from_value(sizes, dtype, name or "shape_as_tensor")
 
 

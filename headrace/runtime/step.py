@@ -87,13 +87,14 @@ class Step:
                 for tensor in op._outputs:
                     if tensor not in self.fed:
                         shape = tensor._dims
-                        described = f" and shape {list(shape)}" if shape else ""
+                        sizes = ",".join("?" if d is None else str(d) for d in shape or ())
+                        described = f" and shape [{sizes}]" if shape else ""
                         raise errors.InvalidArgumentError(
                             None,
                             op,
                             f"You must feed a value for placeholder tensor '{op._name}' with dtype "
                             f"{tensor._dtype.name.replace('float32', 'float').replace('float64', 'double')}"
-                            f"{described.replace('None', '?')}",
+                            f"{described}",
                         )
 
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
