@@ -66,9 +66,10 @@ def embedding_lookup(
 ) -> Tensor:
     """The rows `ids` of a table.
 
-    params: a table [rows, D...], or a list of such, or a partitioned variable: its rows are spread over the parts one by one
-    ("mod"), or in blocks of consecutive ids ("div"). ids: [I...] int32 or int64. max_norm: the largest norm of a row.
-    Returns [I..., D...]. Raises ValueError: no table, or an unknown strategy.
+    params: a table [rows, D...], or a list of such, or a partitioned variable: its rows are spread
+    over the parts one by one ("mod"), or in blocks of consecutive ids ("div"). ids: [I...] int32 or
+    int64. max_norm: the largest norm of a row. Returns [I..., D...]. Raises ValueError: no table,
+    or an unknown strategy.
     """
     tables = _tables(params)
     with name_scope(name, "embedding_lookup", [*tables, ids]) as scope:
@@ -161,10 +162,11 @@ def embedding_lookup_sparse(
 ) -> Tensor:
     """For each row of `sp_ids` the rows of a table that it names, combined.
 
-    params: as in `embedding_lookup`. sp_ids: a SparseTensor [N, M] of int64 ids; no row of it may be empty. sp_weights: a
-    SparseTensor of the same places, or None for weights of 1. combiner: "sum"; "mean" (where None), the sum divided by the
-    weights; "sqrtn", divided by the root of the sum of squares of the weights. Returns [N, D...].
-    Raises TypeError: not sparse tensors. ValueError: another combiner, or shapes that do not fit.
+    params: as in `embedding_lookup`. sp_ids: a SparseTensor [N, M] of int64 ids; no row of it may
+    be empty. sp_weights: a SparseTensor of the same places, or None for weights of 1. combiner:
+    "sum"; "mean" (where None), the sum divided by the weights; "sqrtn", divided by the root of the
+    sum of squares of the weights. Returns [N, D...]. Raises TypeError: not sparse tensors.
+    ValueError: another combiner, or shapes that do not fit.
     """
     combiner = "mean" if combiner is None else combiner
     if combiner not in ("mean", "sqrtn", "sum"):

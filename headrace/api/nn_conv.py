@@ -79,9 +79,10 @@ def conv2d(
 ) -> Tensor:
     """The 2-D convolution (without flipping) of images with filters.
 
-    input: [batch, height, width, in]. filter: [height, width, in / groups, out]. strides, dilations: one number, two, or
-    one for each axis. padding: "SAME", "VALID" or a list of four pairs. Returns [batch, height', width', out].
-    Raises ValueError: arguments or shapes that do not fit.
+    input: [batch, height, width, in]. filter: [height, width, in / groups, out]. strides,
+    dilations: one number, two, or one for each axis. padding: "SAME", "VALID" or a list of four
+    pairs. Returns [batch, height', width', out]. Raises ValueError: arguments or shapes that do not
+    fit.
     """
     filter = renamed("filters", filters, "filter", filter)
     padding, explicit_paddings = _padding(padding)

@@ -366,8 +366,8 @@ def fused_batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Batch normalisation as one operation: (y, mean, variance), the last two for moving averages.
 
-    x: [batch, height, width, channels], or as `data_format` says. mean, variance: those to use where is_training is false.
-    Raises ValueError: mean or variance given while training.
+    x: [batch, height, width, channels], or as `data_format` says. mean, variance: those to use
+    where is_training is false. Raises ValueError: mean or variance given while training.
     """
     x = convert_to_tensor(x, name="input")
     scale = convert_to_tensor(scale, name="scale")

@@ -103,7 +103,8 @@ def _along_axis(logits: Any, axis: Any, name: str | None, build: Callable[..., T
             raise errors.InvalidArgumentError(
                 None,
                 None,
-                f"Dimension ({axis}) must be in the range [{-rank}, {rank}) where {rank} is the number of dimensions in "
+                f"Dimension ({axis}) must be in the range [{-rank}, {rank}) where {rank} is the "
+                "number of dimensions in "
                 "the input.",
             )
         if axis == -1 or axis + 1 == rank:
@@ -303,7 +304,8 @@ def _check_sparse_shapes(labels: Tensor, logits: Tensor) -> bool:
         return False
     if labels._dims != logits._dims[:-1]:
         raise ValueError(
-            f"Shape mismatch: The shape of labels (received {labels.shape}) should equal the shape of logits except for "
+            f"Shape mismatch: The shape of labels (received {labels.shape}) should equal the shape "
+            "of logits except for "
             f"the last dimension (received {logits.shape})."
         )
     return True
@@ -378,8 +380,9 @@ def dropout(
 ) -> Tensor:
     """`x` with each element set to 0 with probability `rate` (1 - keep_prob), the others divided by 1 - rate.
 
-    x: float. noise_shape: the shape of the mask, which broadcasts over x: where it has a 1, elements are kept or dropped
-    together. Raises ValueError: x not float, rate outside [0, 1), or neither rate nor keep_prob.
+    x: float. noise_shape: the shape of the mask, which broadcasts over x: where it has a 1,
+    elements are kept or dropped together. Raises ValueError: x not float, rate outside [0, 1), or
+    neither rate nor keep_prob.
     """
     try:
         complement = None if keep_prob is None else 1.0 - keep_prob

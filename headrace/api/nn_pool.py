@@ -99,8 +99,9 @@ def max_pool(
 ) -> Tensor:
     """The maximum of each window of images.
 
-    value: [batch, height, width, channels] ([batch, channels, height, width] where data_format is "NCHW"). ksize, strides:
-    one number, two, or one for each axis. padding: "SAME" or "VALID". Raises ValueError: a window of size 0.
+    value: [batch, height, width, channels] ([batch, channels, height, width] where data_format is
+    "NCHW"). ksize, strides: one number, two, or one for each axis. padding: "SAME" or "VALID".
+    Raises ValueError: a window of size 0.
     """
     value = renamed("input", input, "value", value)
     with name_scope(name, "MaxPool", [value]) as scope:
@@ -209,7 +210,7 @@ def max_pool_with_argmax(
     strides: Any,
     padding: str,
     data_format: str = "NHWC",
-    Targmax: Any = None,  # noqa: N803
+    Targmax: Any = None,
     name: str | None = None,
     output_dtype: Any = None,
     include_batch_in_index: bool = False,
@@ -248,8 +249,8 @@ def avg_pool(
 ) -> Tensor:
     """The mean of each window of images; what "SAME" pads does not count.
 
-    value: [batch, height, width, channels] ([batch, channels, height, width] where data_format is "NCHW"). ksize, strides:
-    one number, two, or one for each axis.
+    value: [batch, height, width, channels] ([batch, channels, height, width] where data_format is
+    "NCHW"). ksize, strides: one number, two, or one for each axis.
     """
     with name_scope(name, "AvgPool", [value]) as scope:
         value = renamed("input", input, "value", value)
@@ -313,10 +314,11 @@ def pool(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> Tensor:
-    """The maximum ("MAX") or the mean ("AVG") of windows over one, two or three spatial axes, with strides or dilations.
+    """The maximum ("MAX") or the mean ("AVG") of windows over one, two or three spatial axes, with
+    strides or dilations.
 
-    window_shape: a size for each spatial axis. Raises ValueError: other types, ranks, "SAME" with dilations, strides larger
-    than the window.
+    window_shape: a size for each spatial axis. Raises ValueError: other types, ranks, "SAME" with
+    dilations, strides larger than the window.
     """
     dilation_rate = renamed("dilations", dilations, "dilation_rate", dilation_rate)
     with name_scope(name, f"{pooling_type.lower()}_pool", [input]) as scope:
@@ -420,13 +422,15 @@ export_op(
     "FractionalMaxPool",
     _FRACTIONAL,
     "nn.fractional_max_pool",
-    doc="The maximum over random regions whose sizes are pooling_ratio [1, rows, columns, 1] on average; with the regions' "
+    doc="The maximum over random regions whose sizes are pooling_ratio [1, rows, columns, 1] on "
+    "average; with the regions' "
     "borders: (output, row_pooling_sequence, col_pooling_sequence).",
 )
 export_op(
     "FractionalAvgPool",
     _FRACTIONAL,
     "nn.fractional_avg_pool",
-    doc="The mean over random regions whose sizes are pooling_ratio [1, rows, columns, 1] on average; with the regions' "
+    doc="The mean over random regions whose sizes are pooling_ratio [1, rows, columns, 1] on "
+    "average; with the regions' "
     "borders: (output, row_pooling_sequence, col_pooling_sequence).",
 )

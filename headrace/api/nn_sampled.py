@@ -1,4 +1,5 @@
-"""Losses over a sample of the classes, for models with very many of them: `tf.nn.nce_loss`, `tf.nn.sampled_softmax_loss`."""
+"""Losses over a sample of the classes, for models with very many of them: `tf.nn.nce_loss`,
+`tf.nn.sampled_softmax_loss`."""
 
 from __future__ import annotations
 
@@ -93,7 +94,9 @@ def _sampled_logits(
         return raw.ConcatV2([true_logits, sampled_logits], 1), raw.ConcatV2(targets, 1)
 
 
-def _accidental(labels: Tensor, sampled: Tensor, num_true: int, num_sampled: int, kind: Any) -> Tensor:
+def _accidental(
+    labels: Tensor, sampled: Tensor, num_true: int, num_sampled: int, kind: Any
+) -> Tensor:
     """A matrix [batch, num_sampled] that is hugely negative where a sampled class is a true one, else 0."""
     rows, columns, weights = compute_accidental_hits(labels, sampled, num_true=num_true)
     at = raw.Pack([_cast(rows, dtypes.int32), _cast(columns, dtypes.int32)], axis=1)

@@ -37,7 +37,8 @@ def assert_broadcastable(weights: Any, values: Any) -> Operation:
                 for axis, (a, b) in enumerate(zip(w, v, strict=True)):
                     if a not in (1, b):
                         raise ValueError(
-                            f"{_CANNOT} Mismatch at dim {axis}. values.shape={values.shape} weights.shape={weights.shape}."
+                            f"{_CANNOT} Mismatch at dim {axis}. values.shape={values.shape} "
+                            f"weights.shape={weights.shape}."
                         )
                 return raw.NoOp(name="static_dims_check_success")
         shape_of_weights, shape_of_values = raw.Shape(weights), raw.Shape(values)

@@ -1,7 +1,7 @@
 """`tf.losses`: what a model's error costs, weighted, averaged and collected.
 
-What belongs here composes operations of the api and files the result in the collection of losses; cross entropies without
-weights and collections are in `tf.nn`.
+What belongs here composes operations of the api and files the result in the collection of losses;
+cross entropies without weights and collections are in `tf.nn`.
 """
 
 from headrace.losses import (

@@ -139,7 +139,8 @@ def huber_loss(
     loss_collection: Any = GraphKeys.LOSSES,
     reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> Tensor:
-    """e^2 / 2 where the error e = |predictions - labels| is at most `delta`, and linear beyond, weighted and reduced."""
+    """e^2 / 2 where the error e = |predictions - labels| is at most `delta`, and linear beyond,
+    weighted and reduced."""
     with _compared("huber_loss", labels, predictions, weights, scope) as (
         labels,
         predictions,

@@ -18,7 +18,8 @@ from headrace.losses.collected import add_loss
 
 @export("losses.Reduction")
 class Reduction:
-    """What happens to weighted losses: nothing, their sum, or the sum divided by weights, elements or nonzero weights."""
+    """What happens to weighted losses: nothing, their sum, or the sum divided by weights, elements or
+    nonzero weights."""
 
     NONE = "none"
     SUM = "weighted_sum"
@@ -57,8 +58,8 @@ def compute_weighted_loss(
     """`losses` times `weights`, reduced to one number and filed in `loss_collection`.
 
     losses: of any shape. weights: a scalar, or of the same rank with size 1 or the same size along each axis.
-    Returns the dtype of losses: a scalar, unless reduction is NONE. Raises ValueError: shapes that do not fit, or an unknown
-    reduction.
+    Returns the dtype of losses: a scalar, unless reduction is NONE. Raises ValueError: shapes that
+    do not fit, or an unknown reduction.
     """
     Reduction.validate(reduction)
     with name_scope(scope, "weighted_loss", (losses, weights)):
@@ -96,7 +97,8 @@ def _safe_mean(total: Tensor, count: Tensor) -> Tensor:
 
 
 def num_present(losses: Tensor, weights: Tensor, per_batch: bool = False) -> Tensor:
-    """The number of elements of `losses` whose weight is not 0; for each index of the first axis where per_batch is set."""
+    """The number of elements of `losses` whose weight is not 0; for each index of the first axis where
+    per_batch is set."""
     with name_scope(None, "num_present", (losses, weights)) as scope:
         present = raw.Select(
             raw.Equal(weights, np.float32(0)), raw.ZerosLike(weights), raw.OnesLike(weights)

@@ -53,7 +53,8 @@ def _fused_lower(op, x, scale, offset, mean, variance):
     training = op.attr("is_training")
     if training and (mean.size or variance.size):
         raise op.invalid(
-            f"estimated_mean and estimated_variance must be empty for training, got shapes {mean.shape}, {variance.shape}"
+            f"estimated_mean and estimated_variance must be empty for training, got shapes "
+            f"{mean.shape}, {variance.shape}"
         )
     wide = x.astype(scale.dtype)
     count = x.size // max(x.shape[axes.channel], 1)

@@ -44,7 +44,8 @@ def _along_channels(op, x, bias):
     axis = _channel_axis(op, x.ndim)
     if bias.shape[0] != x.shape[axis]:
         raise op.invalid(
-            f"Must provide as many biases as the last dimension of the input tensor: {list(bias.shape)} vs. {list(x.shape)}"
+            f"Must provide as many biases as the last dimension of the input tensor: "
+            f"{list(bias.shape)} vs. {list(x.shape)}"
         )
     return bias.reshape((-1,) + (1,) * (x.ndim - 1 - axis))
 

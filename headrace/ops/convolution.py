@@ -347,7 +347,10 @@ _define_gradients(_conv3d_ops, "strides", "padding", "data_format", "dilations")
 
 # ---- Conv3DBackpropInput, Conv3DBackpropFilter: the first version, with a tensor in place of its sizes
 
-_CONV3D_FIRST = "T: {half, float, double}, strides: list(int) >= 5, padding: {'SAME', 'VALID'}, dilations: list(int) = [1, 1, 1, 1, 1]"
+_CONV3D_FIRST = (
+    "T: {half, float, double}, strides: list(int) >= 5, padding: {'SAME', 'VALID'}, "
+    "dilations: list(int) = [1, 1, 1, 1, 1]"
+)
 conv3d_backprop_input_first = define(
     "Conv3DBackpropInput", "input: T, filter: T, out_backprop: T -> output: T", _CONV3D_FIRST
 )

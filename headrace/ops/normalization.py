@@ -68,7 +68,8 @@ def _lrn_grad_shape(op, dy, x, y):
 
 @lrn_grad.lower
 def _lrn_grad_lower(op, dy, x, y):
-    """With y_i = x_i n_i^-beta and dn_i/dx_j = 2 alpha x_j: dx_j = dy_j n_j^-beta - 2 alpha beta x_j sum_i dy_i y_i / n_i."""
+    """With y_i = x_i n_i^-beta and dn_i/dx_j = 2 alpha x_j: dx_j = dy_j n_j^-beta - 2 alpha beta x_j
+    sum_i dy_i y_i / n_i."""
     _check_images(op, dy, x, y)
     g, wide, out = (v.astype(jnp.float32) for v in (dy, x, y))
     n = _norm(op, wide)

@@ -1,8 +1,8 @@
 """How pooling sees its input: as the values at each offset inside a window, and back.
 
-XLA's select-and-scatter, which the transpose of a windowed maximum would be, is one or two orders of magnitude slower on
-a CPU than what is here: the offset of the maximum is found first (the first in row-major order, as in TensorFlow), and
-the gradient of a window goes there.
+XLA's select-and-scatter, which the transpose of a windowed maximum would be, is one or two orders
+of magnitude slower on a CPU than what is here: the offset of the maximum is found first (the first
+in row-major order, as in TensorFlow), and the gradient of a window goes there.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Windows:
             yield lax.slice(x, offset, limits, self.strides)
 
     def spread(self, parts: Sequence[Any]) -> Any:
-        """The transpose of `slices`: an array of shape `sizes` to which each offset's part was added where it was from."""
+        """The transpose of `slices`: an array of shape `sizes` to which each offset's part was added
+        where it was from."""
         total = None
         for offset, part in zip(self.offsets(), parts, strict=True):
             config = []
@@ -96,7 +97,8 @@ class Windows:
         )
 
     def untile(self, tiles: Any) -> Any:
-        """What `tile` (place, offset, place, offset, ...) holds as an array of shape `sizes`; zero where no window is."""
+        """What `tile` (place, offset, place, offset, ...) holds as an array of shape `sizes`; zero
+        where no window is."""
         whole = tiles.reshape([p * k for p, k in zip(self.places, self.ksize, strict=True)])
         config = []
         for (before, _), size, length in zip(self.pads, self.sizes, whole.shape, strict=True):
@@ -225,7 +227,8 @@ def position_of_maximum(which: Any, windows: Windows) -> list[Any]:
 
 
 def counts(windows: Windows) -> np.ndarray:
-    """The number of values of the input (not of padding) in each window, as an array that broadcasts over the places."""
+    """The number of values of the input (not of padding) in each window, as an array that broadcasts
+    over the places."""
     result = np.ones((1,) * len(windows.sizes), np.int64)
     for axis, (size, k, s, (before, _), p) in enumerate(
         zip(

@@ -120,7 +120,8 @@ def _check_matrices(op, features, labels) -> tuple[int, int]:
         both = np.broadcast_shapes(features.shape, labels.shape)
     except ValueError:
         raise op.invalid(
-            f"logits and labels must be broadcastable: logits_size={list(features.shape)} labels_size={list(labels.shape)}"
+            f"logits and labels must be broadcastable: logits_size={list(features.shape)} "
+            f"labels_size={list(labels.shape)}"
         ) from None
     if len(both) != 2:
         raise op.invalid(
@@ -206,7 +207,8 @@ def _check_sparse(op, features, labels) -> None:
 
 @sparse_xent.lower
 def _sparse_xent_lower(op, features, labels):
-    # TF differs: its CPU kernel fails on a label that is out of range; here, as in its GPU kernel, the loss of that row is
+    # TF differs: its CPU kernel fails on a label that is out of range; here, as in its GPU kernel,
+    # the loss of that row is
     # NaN. A check on values would keep the whole training step from updating its variables in place.
     _check_sparse(op, features, labels)
     log_p = jax.nn.log_softmax(features, axis=-1)

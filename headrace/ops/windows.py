@@ -66,7 +66,8 @@ def output_size(
     total = size + sum(explicit) if padding == "EXPLICIT" else size
     if total < reach:
         raise op.error(
-            f"Negative dimension size caused by subtracting {reach} from {total}: the window is larger than the padded input."
+            f"Negative dimension size caused by subtracting {reach} from {total}: the window is "
+            "larger than the padded input."
         )
     return (total - reach + stride) // stride
 

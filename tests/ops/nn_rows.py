@@ -116,23 +116,27 @@ for _i, (_image, _filter, _s, _padding, _d) in enumerate(_CONVOLUTIONS):
     else:
         _places = [(n - k) // s + 1 for n, k, s in zip(_image[1:3], _filter[:2], _s)]
     _dy = _normal(_image[0], _places[0], _places[1], _filter[3])
-    _row("conv%d" % _i, "Conv2D", [_x, _w], _attrs)
-    _row("conv_input%d" % _i, "Conv2DBackpropInput", [_sizes(*_image), _w, _dy], _attrs)
-    _row("conv_filter%d" % _i, "Conv2DBackpropFilter", [_x, _sizes(*_filter), _dy], _attrs)
+    _row(f"conv{_i}", "Conv2D", [_x, _w], _attrs)
+    _row(f"conv_input{_i}", "Conv2DBackpropInput", [_sizes(*_image), _w, _dy], _attrs)
+    _row(f"conv_filter{_i}", "Conv2DBackpropFilter", [_x, _sizes(*_filter), _dy], _attrs)
 _row(
     "conv_explicit", "Conv2D", [_normal(1, 4, 3, 2), _normal(2, 2, 2, 2)],
     {"strides": [1, 1, 2, 1], "padding": "EXPLICIT", "explicit_paddings": [0, 0, 1, 0, 2, 1, 0, 0]},
 )  # fmt: skip
-_row("conv_dilated", "Conv2D", [_normal(1, 6, 6, 1), _normal(2, 2, 1, 2)], {"strides": [1, 1, 1, 1], "padding": "SAME", "dilations": [1, 2, 3, 1]})  # fmt: skip
-_row("conv_empty", "Conv2D", [np.zeros((0, 4, 4, 1), np.float32), _normal(2, 2, 1, 2)], {"strides": [1, 1, 1, 1], "padding": "SAME"}, grad=False)  # fmt: skip
+_UNIT = {"strides": [1, 1, 1, 1], "padding": "SAME"}
+_row(
+    "conv_dilated", "Conv2D", [_normal(1, 6, 6, 1), _normal(2, 2, 1, 2)],
+    dict(_UNIT, dilations=[1, 2, 3, 1]),
+)  # fmt: skip
+_row("conv_empty", "Conv2D", [np.zeros((0, 4, 4, 1), np.float32), _normal(2, 2, 1, 2)], _UNIT, **_NO_GRAD)
 
 for _i, (_s, _padding) in enumerate([(1, "SAME"), (2, "VALID")]):
     _attrs = {"strides": [1, _s, _s, 1], "padding": _padding}
     _dy = _normal(1, 5, 4, 4) if _s == 1 else _normal(1, 2, 2, 4)
     _x, _w = _normal(1, 5, 4, 2), _normal(2, 2, 2, 2)
-    _row("depthwise%d" % _i, "DepthwiseConv2dNative", [_x, _w], _attrs)
-    _row("depthwise_input%d" % _i, "DepthwiseConv2dNativeBackpropInput", [_sizes(1, 5, 4, 2), _w, _dy], _attrs)
-    _row("depthwise_filter%d" % _i, "DepthwiseConv2dNativeBackpropFilter", [_x, _sizes(2, 2, 2, 2), _dy], _attrs)
+    _row(f"depthwise{_i}", "DepthwiseConv2dNative", [_x, _w], _attrs)
+    _row(f"depthwise_input{_i}", "DepthwiseConv2dNativeBackpropInput", [_sizes(1, 5, 4, 2), _w, _dy], _attrs)
+    _row(f"depthwise_filter{_i}", "DepthwiseConv2dNativeBackpropFilter", [_x, _sizes(2, 2, 2, 2), _dy], _attrs)
 
 _attrs = {"strides": [1, 2, 1, 2, 1], "padding": "SAME"}
 _x, _w, _dy = _normal(1, 3, 2, 4, 2), _normal(2, 2, 2, 2, 1), _normal(1, 2, 2, 2, 1)
@@ -159,17 +163,26 @@ for _i, (_image, _k, _s, _padding) in enumerate(_POOLS):
     else:
         _places = [(n - k) // s + 1 for n, k, s in zip(_image, _k, _s)]
     _dy = _normal(*_places)
-    _row("max%d" % _i, "MaxPool", [_x], _attrs)
-    _row("average%d" % _i, "AvgPool", [_x], _attrs)
-    _row("average_grad%d" % _i, "AvgPoolGrad", [_sizes(*_image), _dy], _attrs)
-    _row("argmax%d" % _i, "MaxPoolWithArgmax", [_x], dict(_attrs, include_batch_in_index=bool(_i % 2)))
+    _row(f"max{_i}", "MaxPool", [_x], _attrs)
+    _row(f"average{_i}", "AvgPool", [_x], _attrs)
+    _row(f"average_grad{_i}", "AvgPoolGrad", [_sizes(*_image), _dy], _attrs)
+    _row(f"argmax{_i}", "MaxPoolWithArgmax", [_x], dict(_attrs, include_batch_in_index=bool(_i % 2)))
     # With the output of the pooling in place of None.
-    _row("max_grad%d" % _i, "MaxPoolGrad", [_x, None, _dy], _attrs)
+    _row(f"max_grad{_i}", "MaxPoolGrad", [_x, None, _dy], _attrs)
     if _i in (0, 3):
-        _row("max_grad_grad%d" % _i, "MaxPoolGradGrad", [_x, None, _normal(*_image)], _attrs)
-_row("max_ties", "MaxPoolGrad", [np.ones((1, 3, 3, 1), np.float32), None, _normal(1, 2, 2, 1)], {"ksize": [1, 2, 2, 1], "strides": [1, 1, 1, 1], "padding": "VALID"})  # fmt: skip
-_row("max_channels", "MaxPool", [_distinct(1, 2, 2, 4)], {"ksize": [1, 1, 1, 2], "strides": [1, 1, 1, 2], "padding": "SAME"})  # fmt: skip
-_row("max_int", "MaxPool", [np.arange(16, dtype=np.int32).reshape(1, 4, 4, 1)], {"ksize": [1, 3, 3, 1], "strides": [1, 2, 2, 1], "padding": "SAME"})  # fmt: skip
+        _row(f"max_grad_grad{_i}", "MaxPoolGradGrad", [_x, None, _normal(*_image)], _attrs)
+_row(
+    "max_ties", "MaxPoolGrad", [np.ones((1, 3, 3, 1), np.float32), None, _normal(1, 2, 2, 1)],
+    {"ksize": [1, 2, 2, 1], "strides": [1, 1, 1, 1], "padding": "VALID"},
+)  # fmt: skip
+_row(
+    "max_channels", "MaxPool", [_distinct(1, 2, 2, 4)],
+    {"ksize": [1, 1, 1, 2], "strides": [1, 1, 1, 2], "padding": "SAME"},
+)  # fmt: skip
+_row(
+    "max_int", "MaxPool", [np.arange(16, dtype=np.int32).reshape(1, 4, 4, 1)],
+    {"ksize": [1, 3, 3, 1], "strides": [1, 2, 2, 1], "padding": "SAME"},
+)  # fmt: skip
 _x = _distinct(1, 4, 4, 1)
 _PADDING = {"padding": "VALID"}
 _row("", "MaxPoolV2", [_x, _sizes(1, 2, 2, 1), _sizes(1, 2, 2, 1)], _PADDING)
@@ -205,13 +218,10 @@ for _name in ("FractionalMaxPool", "FractionalAvgPool"):
             },
         )  # fmt: skip
 _ROWS_OF, _COLUMNS_OF = np.array([0, 2, 3, 5, 7], np.int64), np.array([0, 2, 4, 6], np.int64)
-_y = np.stack(
-    [
-        np.stack([_x[:, a:b, c:d].max((1, 2)) for c, d in zip(_COLUMNS_OF, _COLUMNS_OF[1:])], 1)
-        for a, b in zip(_ROWS_OF, _ROWS_OF[1:])
-    ],
-    1,
-)
+_y = np.empty((1, 4, 3, 2), np.float32)
+for _i, _j in np.ndindex(4, 3):
+    _rows, _columns = slice(*_ROWS_OF[_i : _i + 2]), slice(*_COLUMNS_OF[_j : _j + 2])
+    _y[:, _i, _j] = _x[:, _rows, _columns].max((1, 2))
 _row("", "FractionalMaxPoolGrad", [_x, _y, _normal(1, 4, 3, 2), _ROWS_OF, _COLUMNS_OF])
 _row(
     "", "FractionalAvgPoolGrad", [np.array([1, 7, 6, 2], np.int64), _normal(1, 4, 3, 2), _ROWS_OF, _COLUMNS_OF],

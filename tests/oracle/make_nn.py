@@ -32,5 +32,5 @@ for name, op, inputs, attrs, _ in ROWS:
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
         with tf.compat.v1.Session() as session:
             for i, value in enumerate(session.run(outputs, feeds)):
-                answers["%s/%d" % (name, i)] = value
+                answers[f"{name}/{i}"] = value
 np.savez_compressed(os.path.join(ROOT, "data", "nn.npz"), **answers)
