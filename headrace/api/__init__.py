@@ -44,6 +44,9 @@ from headrace.api import (
     framework as framework,
 )
 from headrace.api import (
+    function as function,
+)
+from headrace.api import (
     functional_ops as functional_ops,
 )
 from headrace.api import (
@@ -51,6 +54,9 @@ from headrace.api import (
 )
 from headrace.api import (
     gradient_checker as gradient_checker,
+)
+from headrace.api import (
+    gradient_tape as gradient_tape,
 )
 from headrace.api import (
     gradients as gradients,

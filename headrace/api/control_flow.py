@@ -68,7 +68,9 @@ def as_tensor(value: Any, what: str) -> Any:
     try:
         return convert.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{what} must give tensors or what can be converted to them, got {value!r}: {error}") from None
+        raise TypeError(
+            f"{what} must give tensors or what can be converted to them, got {value!r}: {error}"
+        ) from None
 
 
 # ---- cond
@@ -86,7 +88,9 @@ class _Branch:
     def _finish(self, result: Any) -> tuple[Any, bool]:
         if result is None:
             return None, True
-        structure = nest.map_structure(self._leaf, result) if nest.is_nested(result) else self._leaf(result)
+        structure = (
+            nest.map_structure(self._leaf, result) if nest.is_nested(result) else self._leaf(result)
+        )
         self.graph.outputs = [self._output(t) for t in flatten_composites(structure)]
         return structure, False
 
@@ -145,7 +149,9 @@ def cond(
 def _one_of(new: Any, old: Any, name: str) -> Callable[[], Any]:
     if old is not None:
         if new is not None:
-            raise TypeError("cond(): true_fn and fn1 (false_fn and fn2) may not be set simultaneously.")
+            raise TypeError(
+                "cond(): true_fn and fn1 (false_fn and fn2) may not be set simultaneously."
+            )
         new = old
     if not callable(new):
         raise TypeError(f"{name} must be callable.")
@@ -153,7 +159,12 @@ def _one_of(new: Any, old: Any, name: str) -> Callable[[], Any]:
 
 
 def _unpacked(result: Any, strict: bool) -> Any:
-    if not strict and isinstance(result, (list, tuple)) and len(result) == 1 and not hasattr(result, "_fields"):
+    if (
+        not strict
+        and isinstance(result, (list, tuple))
+        and len(result) == 1
+        and not hasattr(result, "_fields")
+    ):
         return result[0]
     return result
 
@@ -166,7 +177,9 @@ def _body_name(graph: Graph, kind: str) -> str:
 def _check_same(first: _Branch, other: _Branch, names: tuple[str, str]) -> None:
     if first.is_nothing or other.is_nothing:
         if first.is_nothing != other.is_nothing:
-            raise ValueError(f"{names[0]} and {names[1]} must either both return None or both return values.")
+            raise ValueError(
+                f"{names[0]} and {names[1]} must either both return None or both return values."
+            )
         return
     try:
         nest.assert_same_structure(first.structure, other.structure)
@@ -187,7 +200,10 @@ def _choose(graph: Graph, pred: Tensor, branches: list[_Branch]) -> Any:
     true, false = branches
     _check_same(true, false, ("true_fn", "false_fn"))
     captured = share_captures([true.graph, false.graph])
-    dims = [common_shape(a._dims, b._dims) for a, b in zip(true.graph.outputs, false.graph.outputs, strict=True)]
+    dims = [
+        common_shape(a._dims, b._dims)
+        for a, b in zip(true.graph.outputs, false.graph.outputs, strict=True)
+    ]
     waits = [op for b in branches for op in b.graph.outer_control_inputs]
     with graph.control_dependencies(waits):
         op = call_op(
@@ -206,7 +222,9 @@ def _choose(graph: Graph, pred: Tensor, branches: list[_Branch]) -> Any:
         return pack_composites(true.structure, op.outputs)
 
 
-def call_op(op_type: str, inputs: dict[str, Any], attrs: dict[str, Any], name: str | None = None) -> Operation:
+def call_op(
+    op_type: str, inputs: dict[str, Any], attrs: dict[str, Any], name: str | None = None
+) -> Operation:
     """Adds a node that calls functions. References among its inputs stay references."""
     from headrace.graph.op_def import lookup
 
@@ -250,7 +268,11 @@ def common_shape(a: Dims, b: Dims) -> Dims:
 
 @export("case")
 def case(
-    pred_fn_pairs: Any, default: Any = None, exclusive: bool = False, strict: bool = False, name: str = "case"
+    pred_fn_pairs: Any,
+    default: Any = None,
+    exclusive: bool = False,
+    strict: bool = False,
+    name: str = "case",
 ) -> Any:
     """The results of the function whose predicate is the first to hold, or of `default`.
 
@@ -283,7 +305,10 @@ def case(
             count = raw.Sum(raw.Cast(stacked, DstT=dtypes.int32), np.array([0], np.int32))
             names = ", ".join(p.name for p in predicates)
             guards.append(
-                raw.Assert(raw.LessEqual(count, 1), [f"Input error: more than one predicate holds among {names}", stacked])
+                raw.Assert(
+                    raw.LessEqual(count, 1),
+                    [f"Input error: more than one predicate holds among {names}", stacked],
+                )
             )
         if default is None:
             *pairs, (last, default) = pairs
@@ -291,7 +316,10 @@ def case(
             guards.append(
                 raw.Assert(
                     raw.Any(stacked, np.array([0], np.int32)),
-                    [f"None of the conditions evaluated as True. Conditions: {names}, Values:", stacked],
+                    [
+                        f"None of the conditions evaluated as True. Conditions: {names}, Values:",
+                        stacked,
+                    ],
                 )
             )
         with _graph().control_dependencies(guards):
@@ -314,7 +342,9 @@ def _cond_of_case(predicate: Any, action: Any, otherwise: Any, strict: bool) -> 
 
 
 @export("switch_case")
-def switch_case(branch_index: Any, branch_fns: Any, default: Any = None, name: str = "switch_case") -> Any:
+def switch_case(
+    branch_index: Any, branch_fns: Any, default: Any = None, name: str = "switch_case"
+) -> Any:
     """The results of the function with number `branch_index`, or of `default` (the last function) for any other number.
 
     branch_fns: a list of functions, a dictionary or a list of pairs from numbers to functions.
@@ -345,7 +375,9 @@ def switch_case(branch_index: Any, branch_fns: Any, default: Any = None, name: s
         index = convert.convert_to_tensor(branch_index, name="branch_index")
         function = default
         for number, action in reversed(numbered):
-            predicate = raw.Equal(index, convert.constant_from_value(number, index.dtype.base_dtype, None))
+            predicate = raw.Equal(
+                index, convert.constant_from_value(number, index.dtype.base_dtype, None)
+            )
             function = functools.partial(_cond_of_case, predicate, action, function, False)
         return function()
 
@@ -384,12 +416,26 @@ def while_loop(
         raise TypeError("parallel_iterations must be a positive integer.")
     with name_scope(name, "while", None):
         if maximum_iterations is not None:
-            maximum_iterations = convert.convert_to_tensor(maximum_iterations, name="maximum_iterations")
+            maximum_iterations = convert.convert_to_tensor(
+                maximum_iterations, name="maximum_iterations"
+            )
             if maximum_iterations._dims is not None and len(maximum_iterations._dims):
-                raise ValueError(f"maximum_iterations must be a scalar, saw shape: {maximum_iterations.shape}")
-        builder = _Loop(cond, body, loop_vars, shape_invariants, maximum_iterations, back_prop, parallel_iterations)
+                raise ValueError(
+                    f"maximum_iterations must be a scalar, saw shape: {maximum_iterations.shape}"
+                )
+        builder = _Loop(
+            cond,
+            body,
+            loop_vars,
+            shape_invariants,
+            maximum_iterations,
+            back_prop,
+            parallel_iterations,
+        )
         result = builder.finish()
-    single = isinstance(loop_vars, (list, tuple)) and len(loop_vars) == 1 and not return_same_structure
+    single = (
+        isinstance(loop_vars, (list, tuple)) and len(loop_vars) == 1 and not return_same_structure
+    )
     return result[0] if single else result
 
 
@@ -432,7 +478,9 @@ class _Loop:
         nest.assert_shallow_structure(list(self.arguments), list(shape_invariants))
         flat = []
         for leaf, invariant in zip(
-            nest.flatten(self.structure), nest.flatten_up_to(self.structure, list(shape_invariants)), strict=True
+            nest.flatten(self.structure),
+            nest.flatten_up_to(self.structure, list(shape_invariants)),
+            strict=True,
         ):
             parts = parts_of(leaf)
             if parts is None:
@@ -440,7 +488,9 @@ class _Loop:
             else:
                 flat += self._composite_invariant(leaf, parts, invariant)
         for tensor, dims in zip(self.start, flat, strict=True):
-            if dims is not None and not TensorShape.of(tensor._dims).is_compatible_with(TensorShape.of(dims)):
+            if dims is not None and not TensorShape.of(tensor._dims).is_compatible_with(
+                TensorShape.of(dims)
+            ):
                 raise ValueError(
                     f"The shape invariant specified for {tensor.name} is not compatible with the initial shape of the loop "
                     f"variable. It enters the loop with shape {tensor.shape}, but the specified shape invariant is "
@@ -486,7 +536,9 @@ class _Loop:
         with graph.as_default():
             inputs = []
             for tensor, dims in zip(self.flat, self.all_dims, strict=True):
-                inner = graph.add_input(tensor._dtype.base_dtype, dims, tensor._op._name.rpartition("/")[2])
+                inner = graph.add_input(
+                    tensor._dtype.base_dtype, dims, tensor._op._name.rpartition("/")[2]
+                )
                 copy_notes(tensor, inner)
                 if tensor._dtype is dtypes.resource:
                     inner._captured_from = tensor  # type: ignore[attr-defined]
@@ -504,7 +556,9 @@ class _Loop:
         values = inputs[1:] if self.limit is not None else inputs
         answer = convert.convert_to_tensor(cond(*self._arguments(values)))
         if answer._dtype.base_dtype != dtypes.bool:
-            raise TypeError(f"the condition of a loop must be a bool, got {answer._dtype.name}: {answer}")
+            raise TypeError(
+                f"the condition of a loop must be a bool, got {answer._dtype.name}: {answer}"
+            )
         if self.limit is not None:
             answer = raw.LogicalAnd(raw.Less(inputs[0], self.limit), answer)
         return [answer]
@@ -514,17 +568,26 @@ class _Loop:
         result = body(*self._arguments(values))
         if not isinstance(result, (list, tuple)) or hasattr(result, "_fields"):
             result = [result] if len(self.arguments) == 1 or not nest.is_nested(result) else result
-        if len(self.arguments) == 1 and not _same(self.structure, list(result) if isinstance(result, (list, tuple)) else result):
+        if len(self.arguments) == 1 and not _same(
+            self.structure, list(result) if isinstance(result, (list, tuple)) else result
+        ):
             result = [result]
         try:
-            nest.assert_same_structure(self.structure, list(result) if isinstance(result, (list, tuple)) else result)
+            nest.assert_same_structure(
+                self.structure, list(result) if isinstance(result, (list, tuple)) else result
+            )
         except (ValueError, TypeError) as error:
-            raise ValueError(f"The body of the loop returned another structure than its loop variables. {error}") from None
+            raise ValueError(
+                f"The body of the loop returned another structure than its loop variables. {error}"
+            ) from None
         new = [
-            _loop_result(t, old) for t, old in zip(flatten_composites(list(result)), self.start, strict=True)
+            _loop_result(t, old)
+            for t, old in zip(flatten_composites(list(result)), self.start, strict=True)
         ]
         if self.limit is not None:
-            step = raw.Add(inputs[0], convert.constant_from_value(1, inputs[0]._dtype.base_dtype, None))
+            step = raw.Add(
+                inputs[0], convert.constant_from_value(1, inputs[0]._dtype.base_dtype, None)
+            )
             return [step, *new]
         return new
 
@@ -548,7 +611,9 @@ class _Loop:
         self.body_graph.outputs += [self.body_graph.captures[t] for t in captured]
         count = len(self.flat)
         waits = [*self.cond_graph.outer_control_inputs, *self.body_graph.outer_control_inputs]
-        shapes = [TensorShape.of(d) for d in self.all_dims] + [TensorShape.of(t._dims) for t in captured]
+        shapes = [TensorShape.of(d) for d in self.all_dims] + [
+            TensorShape.of(t._dims) for t in captured
+        ]
         with self.graph.control_dependencies(waits):
             op = call_op(
                 "While",
@@ -567,10 +632,17 @@ class _Loop:
         outputs = op.outputs[:count]
         if self.limit is not None:
             outputs = outputs[1:]
-        outputs = [raw.Identity(t, name=f"Exit_{i}" if i else "Exit") if _has_value(t) else t for i, t in enumerate(outputs)]
+        outputs = [
+            raw.Identity(t, name=f"Exit_{i}" if i else "Exit") if _has_value(t) else t
+            for i, t in enumerate(outputs)
+        ]
         result = pack_composites(self.structure, outputs)
         if isinstance(self.arguments, tuple):
-            return type(self.arguments)(*result) if hasattr(self.arguments, "_fields") else tuple(result)
+            return (
+                type(self.arguments)(*result)
+                if hasattr(self.arguments, "_fields")
+                else tuple(result)
+            )
         return result
 
 
@@ -602,7 +674,9 @@ def _loop_variable(value: Any) -> Any:
 
 
 def _loop_result(value: Any, old: Tensor) -> Tensor:
-    tensor = convert.convert_to_tensor(value, None if isinstance(value, Tensor) else old._dtype.base_dtype)
+    tensor = convert.convert_to_tensor(
+        value, None if isinstance(value, Tensor) else old._dtype.base_dtype
+    )
     if tensor._dtype.is_ref_dtype:
         tensor = raw.Identity(tensor)
     if tensor._dtype.base_dtype != old._dtype.base_dtype:
@@ -622,4 +696,6 @@ def static_predicate(pred: Any) -> bool | None:
     if isinstance(pred, Tensor):
         value = constant_value(pred)
         return None if value is None else bool(value)
-    raise TypeError(f"`pred` must be a Tensor, or a Python bool, or 1 or 0. Found instead: {type(pred)}")
+    raise TypeError(
+        f"`pred` must be a Tensor, or a Python bool, or 1 or 0. Found instead: {type(pred)}"
+    )

@@ -30,7 +30,9 @@ def _elements(elems: Any, callable_fn: Any) -> tuple[Any, list[Tensor], Tensor]:
         size = tensor._dims[0] if tensor._dims is not None else None
         if size is not None:
             if count is not None and count != size:
-                raise ValueError(f"elements of elems have different first sizes: {count} and {size}")
+                raise ValueError(
+                    f"elements of elems have different first sizes: {count} and {size}"
+                )
             count = size
     if count is not None:
         return elems, flat, convert.constant_from_value(count, dtypes.int32, "n")
@@ -41,7 +43,9 @@ def _elements(elems: Any, callable_fn: Any) -> tuple[Any, list[Tensor], Tensor]:
 def _unstacked(flat: list[Tensor], count: Tensor) -> list[TensorArray]:
     arrays = []
     for tensor in flat:
-        array = TensorArray(tensor.dtype.base_dtype, size=count, dynamic_size=False, infer_shape=True)
+        array = TensorArray(
+            tensor.dtype.base_dtype, size=count, dynamic_size=False, infer_shape=True
+        )
         arrays.append(array.unstack(tensor))
     return arrays
 
@@ -137,7 +141,9 @@ def foldl(
 
     initializer: the first accumulator; the first element where None. Raises TypeError: fn is not callable.
     """
-    return _fold(fn, elems, initializer, parallel_iterations, back_prop, swap_memory, name, "foldl", False)
+    return _fold(
+        fn, elems, initializer, parallel_iterations, back_prop, swap_memory, name, "foldl", False
+    )
 
 
 @export("foldr")
@@ -151,7 +157,9 @@ def foldr(
     name: str | None = None,
 ) -> Any:
     """As `foldl`, from the last element to the first."""
-    return _fold(fn, elems, initializer, parallel_iterations, back_prop, swap_memory, name, "foldr", True)
+    return _fold(
+        fn, elems, initializer, parallel_iterations, back_prop, swap_memory, name, "foldr", True
+    )
 
 
 def _fold(

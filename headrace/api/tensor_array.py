@@ -50,9 +50,13 @@ class TensorArray:
         if handle is not None and element_shape is not None:
             raise ValueError("Cannot provide both a handle and element_shape at the same time")
         if handle is not None and dynamic_size is not None:
-            raise ValueError("Cannot provide both a handle and dynamic_size arguments at the same time")
+            raise ValueError(
+                "Cannot provide both a handle and dynamic_size arguments at the same time"
+            )
         if handle is not None and clear_after_read is not None:
-            raise ValueError("Cannot provide both a handle and clear_after_read arguments at the same time")
+            raise ValueError(
+                "Cannot provide both a handle and clear_after_read arguments at the same time"
+            )
         if flow is None and handle is None and size is None:
             raise ValueError("Size must be provided if handle is not provided")
         self._dtype = dtypes.as_dtype(dtype).base_dtype
@@ -67,7 +71,9 @@ class TensorArray:
             count = convert.convert_to_tensor(size, dtypes.int32, "size")
             known = constant_value(count)
             self._size = None if known is None or self._dynamic_size else int(known)
-            self._flow = raw.TensorListReserve(_shape_tensor(self._dims), count, element_dtype=self._dtype)
+            self._flow = raw.TensorListReserve(
+                _shape_tensor(self._dims), count, element_dtype=self._dtype
+            )
 
     # ---- what it is
 
@@ -134,7 +140,11 @@ class TensorArray:
     def read(self, index: Any, name: str | None = None) -> Tensor:
         """Element `index`."""
         value = raw.TensorListGetItem(
-            self._flow, _index(index), _shape_tensor(self._dims), element_dtype=self._dtype, name=name
+            self._flow,
+            _index(index),
+            _shape_tensor(self._dims),
+            element_dtype=self._dtype,
+            name=name,
         )
         if self._dims is not None:
             value.set_shape(TensorShape.of(self._dims))
@@ -172,7 +182,11 @@ class TensorArray:
         dims = self._dims
         shape = dims if dims is None else (None, *dims[1:])
         value, _ = raw.TensorListConcatV2(
-            self._flow, _shape_tensor(shape), np.zeros((0,), np.int64), element_dtype=self._dtype, name=name
+            self._flow,
+            _shape_tensor(shape),
+            np.zeros((0,), np.int64),
+            element_dtype=self._dtype,
+            name=name,
         )
         return value
 
@@ -200,7 +214,11 @@ class TensorArray:
         if lengths.dtype != dtypes.int64:
             lengths = raw.Cast(lengths, DstT=dtypes.int64)
         known = constant_value(lengths)
-        first = int(known[0]) if known is not None and len(known) and len(set(known.tolist())) == 1 else None
+        first = (
+            int(known[0])
+            if known is not None and len(known) and len(set(known.tolist())) == 1
+            else None
+        )
         rest = None if value._dims is None else (first, *value._dims[1:])
         dims = self._merged(rest)
         flow = raw.TensorListSplit(value, _shape_tensor(dims), lengths, name=name)

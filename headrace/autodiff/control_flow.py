@@ -33,7 +33,9 @@ from headrace.graph.tensor import Dims, Tensor
 class _GradientBody(FuncGraph):
     """The gradient of a body, under construction: what it uses of that body comes through the forward operation."""
 
-    def __init__(self, name: str, outer_graph: Any, forward: FuncGraph, outside: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, name: str, outer_graph: Any, forward: FuncGraph, outside: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__(name, outer_graph)
         self._forward, self._outside = forward, outside
         self._found: dict[Tensor, Tensor] = {}
@@ -45,7 +47,9 @@ class _GradientBody(FuncGraph):
         found = self._found.get(tensor)
         if found is None:
             copied = self.copy_constant(tensor)
-            found = self._found[tensor] = copied if copied is not None else super().capture(self._outside(tensor))
+            found = self._found[tensor] = (
+                copied if copied is not None else super().capture(self._outside(tensor))
+            )
         return found
 
 
@@ -100,7 +104,9 @@ def _zeros_of(tensor: Tensor) -> Tensor:
     return raw.ZerosLike(tensor)
 
 
-def _call(op_type: str, op: Operation, first: list[Tensor], captured: list[Tensor], attrs: dict[str, Any]) -> Operation:
+def _call(
+    op_type: str, op: Operation, first: list[Tensor], captured: list[Tensor], attrs: dict[str, Any]
+) -> Operation:
     """Adds the operation that calls gradient bodies."""
     graph = default.get_default_graph()
     definition = lookup(op_type)
@@ -117,11 +123,18 @@ def _if_gradient(op: Operation, *grads: Any) -> list[Any]:
     graph = default.get_default_graph()
     then_graph = function_named(op, op.attr("then_branch").name).graph
     else_graph = function_named(op, op.attr("else_branch").name).graph
-    known = [(i, _dense(g)) for i, g in enumerate(grads) if g is not None and is_differentiable(op._outputs[i]._dtype)]
+    known = [
+        (i, _dense(g))
+        for i, g in enumerate(grads)
+        if g is not None and is_differentiable(op._outputs[i]._dtype)
+    ]
     wanted = [i for i, t in enumerate(inputs) if _has_gradient(t)]
     bodies = []
     results: list[list[Any]] = []
-    for forward, other, attr in ((then_graph, else_graph, "then_branch"), (else_graph, then_graph, "else_branch")):
+    for forward, other, attr in (
+        (then_graph, else_graph, "then_branch"),
+        (else_graph, then_graph, "else_branch"),
+    ):
         body = _GradientBody(
             unique_function_name(graph, f"{op._name}_{attr}_grad"),
             graph,
@@ -142,7 +155,9 @@ def _if_gradient(op: Operation, *grads: Any) -> list[Any]:
     for body, found in zip(bodies, results, strict=True):
         with body.as_default():
             body.outputs = [
-                body.capture(found[k]) if found[k] is not None else _zeros_of(body.capture(inputs[wanted[k]]))
+                body.capture(found[k])
+                if found[k] is not None
+                else _zeros_of(body.capture(inputs[wanted[k]]))
                 for k in used
             ]
     captured = _share_captures(bodies)
@@ -181,7 +196,9 @@ def _share_captures(bodies: Sequence[FuncGraph]) -> list[Tensor]:
     return list(outer)
 
 
-def _outside_of_branch(op: Operation, forward: FuncGraph, other: FuncGraph) -> Callable[[Tensor], Tensor]:
+def _outside_of_branch(
+    op: Operation, forward: FuncGraph, other: FuncGraph
+) -> Callable[[Tensor], Tensor]:
     """Where a tensor of a branch is to be had outside: an input of the call, or one of its outputs."""
     inputs = list(call_inputs(op))
 
@@ -227,7 +244,8 @@ def _while_gradient(op: Operation, *grads: Any) -> list[Any]:
     with body.as_default():
         left = body.add_input(dtypes.int32, (), "iterations_left")
         arriving = [
-            body.add_input(start._dtype.base_dtype, start._dims, f"grad_{i}") for i, start in enumerate(starts)
+            body.add_input(start._dtype.base_dtype, start._dims, f"grad_{i}")
+            for i, start in enumerate(starts)
         ]
         found = gradients(
             [forward.outputs[k] for k in wanted],
@@ -237,7 +255,9 @@ def _while_gradient(op: Operation, *grads: Any) -> list[Any]:
         leaving = []
         for k, grad in zip(wanted, found, strict=True):
             grad = _dense(grad)
-            leaving.append(_zeros_of(body.capture(forward.inputs[k])) if grad is None else body.capture(grad))
+            leaving.append(
+                _zeros_of(body.capture(forward.inputs[k])) if grad is None else body.capture(grad)
+            )
         body.outputs = [raw.Sub(left, np.int32(1)), *leaving, *keeper.popped]
     captured = list(body.captures)
     own = [t for t in body.inputs if t not in set(body.captures.values())]
@@ -269,7 +289,11 @@ def _while_gradient(op: Operation, *grads: Any) -> list[Any]:
 
 def _state_of(op: Operation, k: int) -> Tensor:
     """A tensor outside with the type of loop variable `k`: its last value, of a handle the handle."""
-    return op._inputs[k] if op._inputs[k]._dtype is dtypes.resource or op._inputs[k]._dtype.is_ref_dtype else op._outputs[k]
+    return (
+        op._inputs[k]
+        if op._inputs[k]._dtype is dtypes.resource or op._inputs[k]._dtype.is_ref_dtype
+        else op._outputs[k]
+    )
 
 
 def _connected(forward: FuncGraph, grads: Sequence[Any]) -> list[int]:
@@ -300,7 +324,12 @@ def _connected(forward: FuncGraph, grads: Sequence[Any]) -> list[int]:
 
 
 def _add_loop_variable(
-    op: Operation, forward: FuncGraph, start: Tensor, inner_name: str, new: Callable[[Tensor], Tensor], dims: Dims
+    op: Operation,
+    forward: FuncGraph,
+    start: Tensor,
+    inner_name: str,
+    new: Callable[[Tensor], Tensor],
+    dims: Dims,
 ) -> tuple[Tensor, Tensor]:
     """Gives the loop one more variable; returns it inside the body, and its last value outside."""
     condition = function_named(op, op.attr("cond").name).graph
@@ -320,7 +349,11 @@ def _trip_counter(op: Operation, forward: FuncGraph) -> Tensor:
     """The number of iterations that the loop made; a loop counts them once its gradient is asked for."""
     known = op._graph.__dict__.setdefault("_trip_counters", {})
     if op not in known:
-        with op._graph.as_default(), op._graph.control_dependencies(None), op._graph.name_scope(f"{op._name}_counter/"):
+        with (
+            op._graph.as_default(),
+            op._graph.control_dependencies(None),
+            op._graph.name_scope(f"{op._name}_counter/"),
+        ):
             start = raw.Identity(np.int32(0))
         _, known[op] = _add_loop_variable(
             op, forward, start, "trip_counter", lambda t: raw.Add(t, np.int32(1)), ()
@@ -342,7 +375,11 @@ class _Keeper:
         forward, op, body = self.forward, self.op, self.body
         if tensor in forward.inputs:
             k = forward.inputs.index(tensor)
-            if forward.outputs[k] is tensor or tensor._dtype.is_ref_dtype or tensor._dtype is dtypes.resource:
+            if (
+                forward.outputs[k] is tensor
+                or tensor._dtype.is_ref_dtype
+                or tensor._dtype is dtypes.resource
+            ):
                 return FuncGraph.capture(body, op._inputs[k])
         kept = op._graph.__dict__.setdefault("_kept_values", {})
         last = kept.get((op, tensor))
@@ -361,7 +398,11 @@ class _Keeper:
 
     def _keep(self, tensor: Tensor) -> Tensor:
         op, forward = self.op, self.forward
-        with op._graph.as_default(), op._graph.control_dependencies(None), op._graph.name_scope(f"{op._name}_kept/"):
+        with (
+            op._graph.as_default(),
+            op._graph.control_dependencies(None),
+            op._graph.name_scope(f"{op._name}_kept/"),
+        ):
             start = raw.EmptyTensorList(
                 _element_shape(tensor._dims), np.int32(-1), element_dtype=tensor._dtype.base_dtype
             )
@@ -393,7 +434,9 @@ class _BackwardBody(FuncGraph):
         found = self._found.get(tensor)
         if found is None:
             copied = self.copy_constant(tensor)
-            found = self._found[tensor] = copied if copied is not None else self._keeper.value(tensor)
+            found = self._found[tensor] = (
+                copied if copied is not None else self._keeper.value(tensor)
+            )
         return found
 
 
@@ -405,7 +448,11 @@ def _call_gradient(op: Operation, *grads: Any) -> list[Any]:
     graph = default.get_default_graph()
     forward = function_named(op, op.attr("f").name).graph
     inputs = list(call_inputs(op))
-    known = [(i, _dense(g)) for i, g in enumerate(grads) if g is not None and is_differentiable(op._outputs[i]._dtype)]
+    known = [
+        (i, _dense(g))
+        for i, g in enumerate(grads)
+        if g is not None and is_differentiable(op._outputs[i]._dtype)
+    ]
     wanted = [i for i, t in enumerate(inputs) if _has_gradient(t)]
 
     def outside(tensor: Tensor) -> Tensor:

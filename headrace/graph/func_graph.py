@@ -57,7 +57,9 @@ class FuncGraph(Graph):
         """Adds an input of the body: a placeholder that each call binds to a value."""
         definition = lookup("Placeholder")
         attrs = {"dtype": dtype.base_dtype, "shape": attr_value.as_shape(dims)}
-        tensor = self.add_operation(definition, [], attrs, (dtype,), self.unique_name(name))._outputs[0]
+        tensor = self.add_operation(
+            definition, [], attrs, (dtype,), self.unique_name(name)
+        )._outputs[0]
         object.__setattr__(tensor, "_dims", dims)
         self.inputs.append(tensor)
         return tensor
@@ -74,7 +76,9 @@ class FuncGraph(Graph):
             return found
         if tensor.graph is not self.outer_graph:
             if not isinstance(self.outer_graph, FuncGraph):
-                raise ValueError(f"{tensor!r} must be from the graph around the function {self.name!r}.")
+                raise ValueError(
+                    f"{tensor!r} must be from the graph around the function {self.name!r}."
+                )
             self.outer_graph.capture(tensor)
         # Of numbers that gradients may be asked for, the body gets an input; `constant_value` knows it all the same.
         if not (tensor._dtype.is_floating or tensor._dtype.is_complex):
@@ -83,7 +87,9 @@ class FuncGraph(Graph):
                 self.captures_of_constants[tensor] = copied
                 return copied
         with self._at_top():
-            inner = self.add_input(tensor._dtype, tensor._dims, name or tensor._op._name.rpartition("/")[2])
+            inner = self.add_input(
+                tensor._dtype, tensor._dims, name or tensor._op._name.rpartition("/")[2]
+            )
         if tensor._extra is not None:
             for key, value in tensor._extra.items():
                 setattr(inner, key, value)
@@ -103,7 +109,11 @@ class FuncGraph(Graph):
         if known is not None:
             return known
         value = op._attrs.get("value")
-        if not isinstance(value, attr_value.TensorValue) or value.array.size > _COPIED_ELEMENTS or op._inputs:
+        if (
+            not isinstance(value, attr_value.TensorValue)
+            or value.array.size > _COPIED_ELEMENTS
+            or op._inputs
+        ):
             return None
         with self._at_top():
             name = self.unique_name(op._name.rpartition("/")[2])
@@ -114,7 +124,9 @@ class FuncGraph(Graph):
         """Inputs wait for nothing, whatever control dependencies are in force where they come up."""
         return self.control_dependencies(None)
 
-    def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Any:
+    def as_graph_element(
+        self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True
+    ) -> Any:
         """As Graph's; tensors of the graphs around are captured, operations around are noted for the call to wait for."""
         converted = getattr(obj, "_as_graph_element", None)
         if converted is not None and not isinstance(obj, (Tensor, Operation)):
@@ -205,7 +217,9 @@ def function_named(op: Operation, name: str) -> GraphFunction:
     """The function `name` of the library of the graph of `op`. Raises LookupError: there is none."""
     function = op._graph._functions.get(name)
     if function is None:
-        raise LookupError(f"{op.type} op {op._name!r} calls the function {name!r}, which is not in the graph's library")
+        raise LookupError(
+            f"{op.type} op {op._name!r} calls the function {name!r}, which is not in the graph's library"
+        )
     return function
 
 

@@ -20,7 +20,10 @@ from headrace.graph.tensor import Tensor
 
 def _argument_name(name: str, taken: set[str]) -> str:
     """A name that the proto allows for an argument: lower case, letters, digits and "_"."""
-    base = "".join(c if c.isalnum() else "_" for c in name.rpartition("/")[2].lower()).strip("_") or "arg"
+    base = (
+        "".join(c if c.isalnum() else "_" for c in name.rpartition("/")[2].lower()).strip("_")
+        or "arg"
+    )
     if not base[0].isalpha():
         base = f"arg_{base}"
     unique, number = base, 0
@@ -64,7 +67,11 @@ def to_function_def(function: GraphFunction) -> Any:
         node = node_to_proto(op, message.node_def.add())
         del node.input[:]
         node.input.extend(names.get(t) or _output_reference(t) for t in op._inputs)
-        node.input.extend(f"^{c._name}" for c in op._control_inputs if not (c._outputs and c._outputs[0] in inputs))
+        node.input.extend(
+            f"^{c._name}"
+            for c in op._control_inputs
+            if not (c._outputs and c._outputs[0] in inputs)
+        )
     results: set[str] = set()
     for i, tensor in enumerate(graph.outputs):
         name = _argument_name(f"{names.get(tensor) or tensor._op._name}_out{i}", results)
@@ -183,4 +190,6 @@ class _Import:
             if argument.name == argument_name:
                 return op._outputs[at + int(index or 0)]
             at += count
-        raise ValueError(f"function {self.name!r}: {op.type} op {name!r} has no output {argument_name!r}")
+        raise ValueError(
+            f"function {self.name!r}: {op.type} op {name!r} has no output {argument_name!r}"
+        )

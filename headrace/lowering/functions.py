@@ -24,7 +24,17 @@ from headrace.passes.segments import runs_on_host, shape_deciders
 from headrace.passes.state_order import BodyPlan, StateOrder, is_handle, plan_body
 
 # Runs the operations of a plan on values, traced or real.
-Runner = Callable[[Sequence[Operation], dict[Tensor, Any], StateOrder, StateView, set[Operation], frozenset[Tensor]], None]
+Runner = Callable[
+    [
+        Sequence[Operation],
+        dict[Tensor, Any],
+        StateOrder,
+        StateView,
+        set[Operation],
+        frozenset[Tensor],
+    ],
+    None,
+]
 
 
 class Functions:
@@ -38,7 +48,9 @@ class Functions:
         self._run = run
         self._plans: dict[str, list[BodyPlan]] = {}
         for attr, function in functions_of(op):
-            self._plans.setdefault(attr, []).append(plan_body(op, function, order.binding, order.path))
+            self._plans.setdefault(attr, []).append(
+                plan_body(op, function, order.binding, order.path)
+            )
         self.keys = tuple(order.calls.get(op, ()))
         self.slots = {key: Slot(state, key, order.read_version[op, key]) for key in self.keys}
         written = {key for plans in self._plans.values() for plan in plans for key in plan.writes}
@@ -96,7 +108,9 @@ class Functions:
         if table:
             checks.fail_with(code, table)
 
-    def probe(self, attr: str, inputs: Sequence[Any], known: Sequence[bool]) -> tuple[list[Any], dict[Tensor, Any]]:
+    def probe(
+        self, attr: str, inputs: Sequence[Any], known: Sequence[bool]
+    ) -> tuple[list[Any], dict[Tensor, Any]]:
         """What a body gives for inputs of these types, without computing it.
 
         known: inputs that are NumPy arrays and count as known. Returns the outputs (NumPy arrays where they follow from what
@@ -117,7 +131,11 @@ class Functions:
             found["outputs"] = outputs
             return [o for o in outputs if not isinstance(o, np.ndarray)]
 
-        abstract = iter(jax.eval_shape(run, self.values(), [v for v, k in zip(inputs, known, strict=True) if not k]))
+        abstract = iter(
+            jax.eval_shape(
+                run, self.values(), [v for v, k in zip(inputs, known, strict=True) if not k]
+            )
+        )
         outputs = [o if isinstance(o, np.ndarray) else next(abstract) for o in found["outputs"]]
         return outputs, found["known"]
 
@@ -162,14 +180,22 @@ class Functions:
         """Whether XLA can hold the bodies."""
         return not runs_on_host(self.op)
 
-    def compiled(self, rule: Callable[..., Any], inputs: Sequence[Any], fixed: Sequence[bool]) -> list[Any]:
+    def compiled(
+        self, rule: Callable[..., Any], inputs: Sequence[Any], fixed: Sequence[bool]
+    ) -> list[Any]:
         """Applies the JAX rule of the operation as a program of its own, compiled once for each operation.
 
         fixed: inputs that the bodies do not change; those that are NumPy arrays stay known while tracing.
         """
         inputs = [_for_program(self.op, v) for v in inputs]
-        static = [f and isinstance(v, np.ndarray) and v.size <= 64 for v, f in zip(inputs, fixed, strict=True)]
-        key = tuple((v.dtype.str, v.shape, v.tobytes()) if s else None for v, s in zip(inputs, static, strict=True))
+        static = [
+            f and isinstance(v, np.ndarray) and v.size <= 64
+            for v, f in zip(inputs, fixed, strict=True)
+        ]
+        key = tuple(
+            (v.dtype.str, v.shape, v.tobytes()) if s else None
+            for v, s in zip(inputs, static, strict=True)
+        )
         programs = self.op._graph.__dict__.setdefault("_loop_programs", {})
         found = programs.get((self.op, key))
         if found is None:
@@ -183,7 +209,9 @@ class Functions:
         self.write(written)
         return results
 
-    def _program(self, rule: Callable[..., Any], inputs: Sequence[Any], static: Sequence[bool]) -> Any:
+    def _program(
+        self, rule: Callable[..., Any], inputs: Sequence[Any], static: Sequence[bool]
+    ) -> Any:
         known = [v if s else None for v, s in zip(inputs, static, strict=True)]
         collector = checks.Collector()
 
@@ -206,7 +234,11 @@ class Functions:
         return jax.jit(program), collector
 
     def _evaluate(
-        self, plan: BodyPlan, inputs: Sequence[Any], state: StateView, values: dict[Tensor, Any] | None = None
+        self,
+        plan: BodyPlan,
+        inputs: Sequence[Any],
+        state: StateView,
+        values: dict[Tensor, Any] | None = None,
     ) -> list[Any]:
         graph = plan.function.graph
         values = {} if values is None else values

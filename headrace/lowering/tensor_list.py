@@ -25,7 +25,10 @@ class HostList:
         longer, shorter = (self, other) if len(self.items) >= len(other.items) else (other, self)
         rest = (*shorter.items, *[None] * (len(longer.items) - len(shorter.items)))
         return HostList(
-            self.dtype, tuple(b if a is None else a if b is None else a + b for a, b in zip(longer.items, rest))
+            self.dtype,
+            tuple(
+                b if a is None else a if b is None else a + b for a, b in zip(longer.items, rest)
+            ),
         )
 
     def zeros_like(self) -> HostList:
@@ -33,7 +36,11 @@ class HostList:
         return HostList(
             self.dtype,
             tuple(
-                None if i is None else i.zeros_like() if isinstance(i, HostList) else np.zeros_like(i)
+                None
+                if i is None
+                else i.zeros_like()
+                if isinstance(i, HostList)
+                else np.zeros_like(i)
                 for i in self.items
             ),
         )
@@ -55,7 +62,9 @@ class DeviceList:
     __slots__ = ("_buffer", "capacity", "dtype", "is_zero", "pending", "size")
     shape = ()
 
-    def __init__(self, dtype: DType, buffer: Any, capacity: int, size: Any = None, is_zero: bool = False) -> None:
+    def __init__(
+        self, dtype: DType, buffer: Any, capacity: int, size: Any = None, is_zero: bool = False
+    ) -> None:
         self.dtype, self._buffer, self.capacity, self.size = dtype, buffer, capacity, size
         # A list of zeros in which one element was set is mostly added to another one (the gradient of a read in a loop):
         # until its buffer is asked for, only that element is kept.
@@ -78,13 +87,17 @@ class DeviceList:
             index, item = other.pending
             if self.buffer is None:
                 return self.set(index, item)
-            added = jax.tree.map(lambda old, v: old.at[index].add(v.astype(old.dtype)), self.buffer, item)
+            added = jax.tree.map(
+                lambda old, v: old.at[index].add(v.astype(old.dtype)), self.buffer, item
+            )
             return DeviceList(self.dtype, added, self.capacity, self.size)
         if other.buffer is None:
             return self
         if self.buffer is None:
             return other
-        return DeviceList(self.dtype, jax.tree.map(jnp.add, self.buffer, other.buffer), self.capacity, self.size)
+        return DeviceList(
+            self.dtype, jax.tree.map(jnp.add, self.buffer, other.buffer), self.capacity, self.size
+        )
 
     def zeros_like(self) -> DeviceList:
         """A list of as many elements, all zero."""
@@ -111,11 +124,15 @@ class DeviceList:
             if self.buffer is not None and self.capacity:
                 new = jax.tree.map(lambda old, v: jnp.concatenate([old, v]), self.buffer, new)
             elif self.capacity:
-                room = jax.tree.map(lambda v: jnp.zeros((self.capacity, *v.shape[1:]), v.dtype), new)
+                room = jax.tree.map(
+                    lambda v: jnp.zeros((self.capacity, *v.shape[1:]), v.dtype), new
+                )
                 new = jax.tree.map(lambda old, v: jnp.concatenate([old, v]), room, new)
             return DeviceList(self.dtype, new, self.capacity + 1)
         buffer = jax.tree.map(
-            lambda old, v: jax.lax.dynamic_update_index_in_dim(old, jnp.asarray(v, old.dtype), self.size, 0),
+            lambda old, v: jax.lax.dynamic_update_index_in_dim(
+                old, jnp.asarray(v, old.dtype), self.size, 0
+            ),
             self.buffer,
             item,
         )
@@ -131,7 +148,9 @@ class DeviceList:
         return DeviceList(self.dtype, self.buffer, self.capacity, size), self._at(size)
 
     def _at(self, index: Any) -> Any:
-        return jax.tree.map(lambda v: jax.lax.dynamic_index_in_dim(v, index, 0, keepdims=False), self.buffer)
+        return jax.tree.map(
+            lambda v: jax.lax.dynamic_index_in_dim(v, index, 0, keepdims=False), self.buffer
+        )
 
     def get(self, index: Any, absent: Any = None) -> Any:
         """Element `index`; `absent` where nothing was written to the list."""
@@ -155,7 +174,11 @@ class DeviceList:
                 lambda v: jnp.zeros((self.capacity, *jnp.shape(v)), jnp.asarray(v).dtype), item
             )
         return jax.tree.map(
-            lambda old, v: jax.lax.dynamic_update_index_in_dim(old, jnp.asarray(v, old.dtype), index, 0), buffer, item
+            lambda old, v: jax.lax.dynamic_update_index_in_dim(
+                old, jnp.asarray(v, old.dtype), index, 0
+            ),
+            buffer,
+            item,
         )
 
     def growing(self, capacity: int) -> DeviceList:
@@ -164,7 +187,9 @@ class DeviceList:
         extra = capacity - self.capacity
         buffer = self.buffer
         if buffer is not None and extra > 0:
-            buffer = jax.tree.map(lambda v: jnp.concatenate([v, jnp.zeros((extra, *v.shape[1:]), v.dtype)]), buffer)
+            buffer = jax.tree.map(
+                lambda v: jnp.concatenate([v, jnp.zeros((extra, *v.shape[1:]), v.dtype)]), buffer
+            )
         return DeviceList(self.dtype, buffer, max(capacity, self.capacity), size)
 
     def full(self, size: int) -> DeviceList:
@@ -202,5 +227,7 @@ def to_device(value: HostList) -> DeviceList | None:
         return None
     zero = np.zeros_like(np.asarray(present[0]))
     return DeviceList(
-        value.dtype, np.stack([zero if i is None else np.asarray(i) for i in value.items]), len(value.items)
+        value.dtype,
+        np.stack([zero if i is None else np.asarray(i) for i in value.items]),
+        len(value.items),
     )

@@ -40,7 +40,10 @@ def _truth(cond) -> bool:
 
 def _same_types(values: list[Any]) -> list[Any]:
     """Values as arrays without JAX's weak types, as branches and iterations must agree; handles (None) stay."""
-    return [v if v is None or isinstance(v, DeviceList) else jnp.asarray(v, dtype=v.dtype) for v in values]
+    return [
+        v if v is None or isinstance(v, DeviceList) else jnp.asarray(v, dtype=v.dtype)
+        for v in values
+    ]
 
 
 # ---- If, StatelessIf
@@ -64,7 +67,9 @@ def _if_lower(op, functions, cond, inputs):
         return tuple(functions.call("then_branch" if _truth(cond) else "else_branch", inputs))
     if cond.ndim:
         return tuple(functions.call("then_branch" if cond.size else "else_branch", inputs))
-    return _branch(op, functions, jnp.where(cond != 0, 0, 1), ["then_branch", "else_branch"], [0, 0], inputs)
+    return _branch(
+        op, functions, jnp.where(cond != 0, 0, 1), ["then_branch", "else_branch"], [0, 0], inputs
+    )
 
 
 def _branch(op, functions, index, attrs, numbers, inputs):
@@ -79,7 +84,11 @@ def _branch(op, functions, index, attrs, numbers, inputs):
         def run(body=body, place=len(tables) - 1):
             outputs, written, code = body(values, inputs)
             before = sum(len(t) for t in tables[:place])
-            return _same_types(outputs), written, jnp.where(code > 0, code + before, 0).astype(jnp.int32)
+            return (
+                _same_types(outputs),
+                written,
+                jnp.where(code > 0, code + before, 0).astype(jnp.int32),
+            )
 
         branches.append(run)
     try:
@@ -183,7 +192,10 @@ def _while_with_lists(op, functions, inputs, fixed):
                 continue
             if before.size is None and after.capacity != before.capacity:
                 if trips is None:
-                    raise NotCompilable(op, "the number of iterations, and so of elements, is only known when it runs")
+                    raise NotCompilable(
+                        op,
+                        "the number of iterations, and so of elements, is only known when it runs",
+                    )
                 growth[i] = after.capacity - before.capacity
                 room = before.capacity + max(0, growth[i]) * trips
                 starts[i] = _with_room(before, after, room).growing(room)
@@ -214,7 +226,11 @@ def _with_room(before, after, capacity):
 
 def _count_iterations(functions, inputs, fixed):
     """(the number of iterations, the last values of the variables that decide it), where constants decide it; else (None, {})."""
-    evolving = {i for i, (v, f) in enumerate(zip(inputs, fixed, strict=True)) if not f and isinstance(v, np.ndarray)}
+    evolving = {
+        i
+        for i, (v, f) in enumerate(zip(inputs, fixed, strict=True))
+        if not f and isinstance(v, np.ndarray)
+    }
     while evolving:
         known = [
             isinstance(v, np.ndarray) and (f or i in evolving)

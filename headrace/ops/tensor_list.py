@@ -58,7 +58,11 @@ def _index(op, lst, index):
 
 # ---- EmptyTensorList, TensorListReserve
 
-empty = define("EmptyTensorList", "element_shape: shape_type, max_num_elements: int32 -> handle: variant", _SHAPED)
+empty = define(
+    "EmptyTensorList",
+    "element_shape: shape_type, max_num_elements: int32 -> handle: variant",
+    _SHAPED,
+)
 empty.shape(_handle_shape)
 
 
@@ -74,7 +78,11 @@ def _empty_host(op, element_shape, max_num_elements):
 
 empty.not_differentiable()
 
-reserve = define("TensorListReserve", "element_shape: shape_type, num_elements: int32 -> handle: variant", _SHAPED)
+reserve = define(
+    "TensorListReserve",
+    "element_shape: shape_type, num_elements: int32 -> handle: variant",
+    _SHAPED,
+)
 reserve.shape(_handle_shape)
 
 
@@ -100,7 +108,9 @@ reserve.not_differentiable()
 # ---- TensorListPushBack, TensorListPopBack
 
 push_back = define(
-    "TensorListPushBack", "input_handle: variant, tensor: element_dtype -> output_handle: variant", "element_dtype: type"
+    "TensorListPushBack",
+    "input_handle: variant, tensor: element_dtype -> output_handle: variant",
+    "element_dtype: type",
 )
 push_back.shape(_handle_shape)
 
@@ -226,7 +236,9 @@ set_item.shape(_handle_shape)
 @set_item.lower
 def _set_item_lower(op, lst, index, item):
     if op._attrs.get("_grow") and not _within(lst, index):
-        raise NotCompilable(op, "the list grows to a length that is only known when the program runs")
+        raise NotCompilable(
+            op, "the list grows to a length that is only known when the program runs"
+        )
     return lst.set(index, item)
 
 
@@ -286,7 +298,9 @@ def _stack_host(op, lst, element_shape):
                 f"shape: {np.asarray(element_shape).tolist()}"
             )
         return np.zeros((0, *sizes), op.attr("element_dtype").np_dtype)
-    items = [_zeros(op, element_shape, lst.items) if i is None else np.asarray(i) for i in lst.items]
+    items = [
+        _zeros(op, element_shape, lst.items) if i is None else np.asarray(i) for i in lst.items
+    ]
     if len({i.shape for i in items}) != 1:
         raise op.invalid(
             f"Tried to stack elements of a list with different shapes: {[list(i.shape) for i in items[:3]]}."
@@ -300,7 +314,9 @@ def _stack_gradient(op, dy):
 
 
 from_tensor = define(
-    "TensorListFromTensor", "tensor: element_dtype, element_shape: shape_type -> output_handle: variant", _SHAPED
+    "TensorListFromTensor",
+    "tensor: element_dtype, element_shape: shape_type -> output_handle: variant",
+    _SHAPED,
 )
 
 
@@ -328,7 +344,10 @@ def _from_tensor_gradient(op, dlist):
     rest = raw.StridedSlice(raw.Shape(tensor), [1], [0], [1], end_mask=1)
     return (
         raw.TensorListStack(
-            dlist, rest, element_dtype=op.attr("element_dtype"), num_elements=-1 if count is None else count
+            dlist,
+            rest,
+            element_dtype=op.attr("element_dtype"),
+            num_elements=-1 if count is None else count,
         ),
         None,
     )
@@ -399,10 +418,16 @@ def _scatter_lower(op, tensor, indices, element_shape, num_elements=np.int32(-1)
     count = int(num_elements)
     if count < 0:
         if not isinstance(indices, np.ndarray):
-            raise NotCompilable(op, "the number of its elements is only known when the program runs")
+            raise NotCompilable(
+                op, "the number of its elements is only known when the program runs"
+            )
         count = int(np.max(indices)) + 1 if len(indices) else 0
     tensor = jnp.asarray(tensor)
-    buffer = jnp.zeros((count, *tensor.shape[1:]), tensor.dtype).at[jnp.asarray(indices)].set(tensor, mode="drop")
+    buffer = (
+        jnp.zeros((count, *tensor.shape[1:]), tensor.dtype)
+        .at[jnp.asarray(indices)]
+        .set(tensor, mode="drop")
+    )
     return DeviceList(op.attr("element_dtype"), buffer, count)
 
 
@@ -418,7 +443,9 @@ for _name, _arguments in (
     @_definition.gradient
     def _scatter_gradient(op, dlist):
         tensor, indices, element_shape = op.inputs[:3]
-        grad = raw.TensorListGather(dlist, indices, _int32(element_shape), element_dtype=op.attr("element_dtype"))
+        grad = raw.TensorListGather(
+            dlist, indices, _int32(element_shape), element_dtype=op.attr("element_dtype")
+        )
         return [grad] + [None] * (len(op.inputs) - 1)
 
 
@@ -440,7 +467,9 @@ def _scatter_into_lower(op, lst, tensor, indices):
     buffer = lst.buffer
     if buffer is None:
         buffer = jnp.zeros((lst.capacity, *tensor.shape[1:]), tensor.dtype)
-    return DeviceList(lst.dtype, buffer.at[jnp.asarray(indices)].set(tensor, mode="drop"), lst.capacity, lst.size)
+    return DeviceList(
+        lst.dtype, buffer.at[jnp.asarray(indices)].set(tensor, mode="drop"), lst.capacity, lst.size
+    )
 
 
 @scatter_into.host
@@ -472,7 +501,11 @@ def _resize_lower(op, lst, size):
     count = int(size)
     if count <= lst.capacity:
         return lst.full(count)
-    return lst.growing(count).full(count) if lst.buffer is not None else DeviceList(lst.dtype, None, count)
+    return (
+        lst.growing(count).full(count)
+        if lst.buffer is not None
+        else DeviceList(lst.dtype, None, count)
+    )
 
 
 @resize.host
@@ -515,10 +548,14 @@ def _concat_lower(op, lst, element_shape, leading_dims):
 
 @concat.host
 def _concat_host(op, lst, element_shape, leading_dims):
-    items = [_zeros(op, element_shape, lst.items) if i is None else np.asarray(i) for i in lst.items]
+    items = [
+        _zeros(op, element_shape, lst.items) if i is None else np.asarray(i) for i in lst.items
+    ]
     if not items:
         sizes = [max(0, int(s)) for s in np.atleast_1d(element_shape)]
-        return np.zeros((0, *sizes[1:]), op.attr("element_dtype").np_dtype), np.zeros((0,), np.int64)
+        return np.zeros((0, *sizes[1:]), op.attr("element_dtype").np_dtype), np.zeros(
+            (0,), np.int64
+        )
     if any(i.ndim == 0 for i in items):
         raise op.invalid("Concat saw a scalar shape at index 0 but requires at least vectors.")
     if len({i.shape[1:] for i in items}) != 1:
@@ -550,7 +587,9 @@ def _split_lower(op, tensor, element_shape, lengths):
     tensor = jnp.asarray(tensor)
     size = int(lengths[0]) if len(lengths) else 0
     return DeviceList(
-        op.attr("element_dtype"), tensor.reshape((len(lengths), size, *tensor.shape[1:])), len(lengths)
+        op.attr("element_dtype"),
+        tensor.reshape((len(lengths), size, *tensor.shape[1:])),
+        len(lengths),
     )
 
 

@@ -1,0 +1,189 @@
+"""`tf.function` while graphs are built: a Python function becomes a function of the graph, called by a node."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from headrace.api.export import export
+from headrace.core import nest
+from headrace.core.tensor_shape import as_shape
+from headrace.graph import convert, default
+from headrace.graph.func_graph import FuncGraph, call_inputs, new_function, unique_function_name
+from headrace.graph.op_def import Effect, OpDef
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.graph.type_spec import TensorSpec
+
+
+class _OrderedGraph(FuncGraph):
+    """A body whose stateful operations run in the order in which the program made them."""
+
+    _last_stateful: Operation | None = None
+
+    def add_operation(self, definition: OpDef, *args: Any, **kwargs: Any) -> Operation:
+        """As Graph's; a stateful operation waits for the one before it."""
+        op = super().add_operation(definition, *args, **kwargs)
+        if definition.is_stateful and not definition.effects & Effect.HANDLE:
+            if self._last_stateful is not None and self._last_stateful not in op._control_inputs:
+                op._add_control_input(self._last_stateful)
+            self._last_stateful = op
+        return op
+
+
+class _Traced:
+    """One body of a function: built for a graph, types and shapes of arguments."""
+
+    def __init__(
+        self, python_function: Callable[..., Any], name: str, args: Any, kwargs: Any, outer: Any
+    ) -> None:
+        self.graph = _OrderedGraph(unique_function_name(outer, f"__inference_{name}"), outer)
+        self.arguments: list[Tensor] = []
+        with self.graph.as_default(), self.graph.name_scope(None):
+
+            def stand_in(value: Any) -> Any:
+                if not isinstance(value, Tensor):
+                    return value
+                inner = self.graph.add_input(
+                    value._dtype, value._dims, value._op._name.rpartition("/")[2]
+                )
+                self.arguments.append(inner)
+                return inner
+
+            args = nest.map_structure(stand_in, args)
+            kwargs = nest.map_structure(stand_in, kwargs)
+            result = python_function(*args, **kwargs)
+            self.structure = nest.map_structure(self._leaf, result) if result is not None else None
+            flat = (
+                [t for t in nest.flatten(self.structure) if t is not None]
+                if result is not None
+                else []
+            )
+            self.graph.outputs = [self.graph.capture(t) for t in flat]
+            # What the function does besides computing its results happens in every call.
+            last = self.graph._last_stateful
+            self.graph.control_outputs = [] if last is None else [last]
+        self.reference = new_function(self.graph)
+
+    def _leaf(self, value: Any) -> Any:
+        if value is None or isinstance(value, Operation):
+            return None
+        return convert.convert_to_tensor(value)
+
+    def call(self, values: Sequence[Tensor]) -> Any:
+        """Adds the node that calls the body."""
+        from headrace.api.control_flow import call_op
+
+        own = set(self.arguments)
+        captured = list(self.graph.captures)
+        rest = [t for t in self.graph.inputs if t not in own]
+        assert len(rest) == len(captured)
+        self.graph.inputs = [*self.arguments, *(self.graph.captures[t] for t in captured)]
+        with default.get_default_graph().control_dependencies(self.graph.outer_control_inputs):
+            op = call_op(
+                "StatefulPartitionedCall",
+                {"args": [*values, *captured]},
+                {"Tout": [t._dtype.base_dtype for t in self.graph.outputs], "f": self.reference},
+            )
+        assert len(call_inputs(op)) == len(self.graph.inputs)
+        if self.structure is None:
+            return op
+        outputs = iter(op.outputs)
+        return nest.map_structure(lambda t: None if t is None else next(outputs), self.structure)
+
+
+class Function:
+    """A Python function that is called as a function of the graph; traced anew for arguments of other types or shapes."""
+
+    def __init__(
+        self, python_function: Callable[..., Any], name: str | None, input_signature: Any
+    ) -> None:
+        self.python_function = python_function
+        self._name = name or getattr(python_function, "__name__", "function")
+        self._input_signature = input_signature
+        self._traced: dict[Any, _Traced] = {}
+        self._lock = threading.RLock()
+        functools.update_wrapper(self, python_function)
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            return self
+        bound = functools.partial(self.python_function, instance)
+        key = f"_headrace_function_{self._name}"
+        found = instance.__dict__.get(key)
+        if found is None:
+            found = instance.__dict__[key] = Function(bound, self._name, self._input_signature)
+        return found
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._input_signature is not None:
+            args = tuple(
+                nest.map_structure(
+                    lambda v, s: self._signed(v, s), list(args), list(self._input_signature)
+                )
+            )
+        args = nest.map_structure(_as_argument, args)
+        kwargs = nest.map_structure(_as_argument, kwargs)
+        flat = nest.flatten([args, kwargs])
+        values = [v for v in flat if isinstance(v, Tensor)]
+        outer = default.get_default_graph()
+        key = (
+            id(outer),
+            tuple((v._dtype, v._dims) if isinstance(v, Tensor) else _hashable(v) for v in flat),
+            len(args),
+        )
+        with self._lock:
+            traced = self._traced.get(key)
+            if traced is None or traced.graph.outer_graph is not outer:
+                traced = self._traced[key] = _Traced(
+                    self.python_function, self._name, args, kwargs, outer
+                )
+        return traced.call(values)
+
+    @staticmethod
+    def _signed(value: Any, spec: Any) -> Tensor:
+        if not isinstance(spec, TensorSpec):
+            raise TypeError(f"Invalid input_signature: {spec}; it must hold tf.TensorSpecs")
+        tensor = convert.convert_to_tensor(value, spec.dtype)
+        if not as_shape(spec.shape).is_compatible_with(tensor.shape):
+            raise ValueError(
+                f"Python inputs incompatible with input_signature: got shape {tensor.shape}, needs {spec.shape}"
+            )
+        return tensor
+
+
+def _as_argument(value: Any) -> Any:
+    import numpy as np
+
+    return convert.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
+
+
+def _hashable(value: Any) -> Any:
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return (type(value), value)
+
+
+@export("function")
+def function(
+    func: Callable[..., Any] | None = None,
+    input_signature: Any = None,
+    autograph: bool = True,
+    experimental_autograph_options: Any = None,
+    experimental_relax_shapes: bool = False,
+    experimental_compile: bool | None = None,
+) -> Any:
+    """Makes `func` a function of the graph: its body is built once for each kind of arguments, calls are nodes.
+
+    input_signature: TensorSpecs of the arguments; others are refused. The remaining arguments are accepted for programs that give them:
+    Python control flow over tensors (autograph) is not converted, and everything is compiled.
+    """
+
+    def decorate(python_function: Callable[..., Any]) -> Function:
+        return Function(python_function, None, input_signature)
+
+    return decorate(func) if func is not None else decorate
