@@ -200,14 +200,17 @@ def test_gradient_of_the_gradient(op):
         pytest.skip("shape not known")
     projections = row.projections(shapes)
     with row.graph.as_default():
-        grads = row.gradient_nodes(positions, projections)
         inputs = [row.op._inputs[i] for i in positions]
-        first = [g for g in fetchable(grads) if is_float(g)]
-        weights = directions([np.zeros(g._dims, g._dtype.as_numpy_dtype) for g in first])
         try:
+            grads = row.gradient_nodes(positions, projections)
+            first = [g for g in fetchable(grads) if is_float(g)]
+            weights = directions([np.zeros(g._dims, g._dtype.as_numpy_dtype) for g in first])
             second = gradients(first, inputs, [tf.constant(w) for w in weights])
         except LookupError as error:
             pytest.skip(f"no second derivative: {str(error).splitlines()[0]}")
+        except TypeError as error:
+            assert "not in list of allowed values" in str(error)
+            pytest.skip("the gradient's ops have no float64 form")
     if all(g is None for g in second):
         return  # linear
     tensors = [t for t in fetchable(second)]
