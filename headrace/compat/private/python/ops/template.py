@@ -1,0 +1,3 @@
+"""`tensorflow.python.ops.template`: the class behind `tf.make_template`."""
+
+from headrace.api.template import Template as Template
