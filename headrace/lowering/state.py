@@ -28,12 +28,17 @@ class StateView:
         self._row_writes: dict[tuple[str, int], list[tuple[str, Where, Any]]] = {}
 
     def read(self, key: str, version: int) -> Any:
-        """The value that write number `version` left; -1: from before the run."""
-        try:
-            return self._values[key, version]
-        except KeyError:
-            if version != INITIAL:
-                raise
+        """The value that write number `version` left; -1: from before the run.
+
+        A write that did not happen (of a branch not taken) leaves what was there before it.
+        """
+        while True:
+            try:
+                return self._values[key, version]
+            except KeyError:
+                if version == INITIAL:
+                    break
+                version -= 1
         value = self._values[key, INITIAL] = self._load(key)
         return value
 

@@ -377,3 +377,44 @@ def test_tuple_and_group_order():
     assert sess.run(late[0]) == 2.0 and late[1] is None and isinstance(late[2], tf.IndexedSlices)
     assert sess.run(v) == 1.0
     assert sess.run(both_done) is None and sess.run(v) == 2.0
+
+
+@both
+def test_branches_and_loops(resource):
+    taken = tf.placeholder(tf.bool, [])
+    v = tf.Variable(1.0, use_resource=resource, name="v")
+    table = tf.Variable(np.arange(6, dtype=np.float32).reshape(3, 2), use_resource=resource)
+
+    def writes():
+        with tf.control_dependencies([v.assign_add(10.0).op]):
+            return v.read_value()
+
+    def creates():
+        return v + tf.get_variable(
+            "inner", [], initializer=tf.constant_initializer(5.0), use_resource=resource
+        )
+
+    chosen = tf.cond(taken, creates, writes)
+    with tf.control_dependencies([chosen]):
+        after = tf.identity(v)
+    _, power = tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * v), [0, tf.constant(1.0)])
+    slope = tf.gradients(power, v)[0]
+    rows = tf.cond(taken, lambda: tf.gather(table, [0, 0, 1]), lambda: tf.zeros([3, 2]))
+    rows_slope = tf.convert_to_tensor(tf.gradients(rows, table)[0])
+
+    def count(i):
+        with tf.control_dependencies([v.assign_add(1.0).op]):
+            return i + 1
+
+    counted = tf.while_loop(lambda i: i < 4, count, [0])
+    sess = started()
+    assert [x.op.name for x in tf.global_variables()] == ["v", "Variable", "inner"]
+    for _ in range(3):
+        # A branch that was not taken has written nothing.
+        assert sess.run([chosen, after], {taken: True}) == [6.0, 1.0]
+        assert sess.run([chosen, after], {taken: False}) == [11.0, 11.0]
+        sess.run(v.assign(2.0))
+        assert sess.run([power, slope]) == [8.0, 12.0]
+        assert sess.run(counted) == 4 and sess.run(v) == 6.0
+        np.testing.assert_array_equal(sess.run(rows_slope, {taken: True}), [[2, 2], [1, 1], [0, 0]])
+        sess.run(v.assign(1.0))

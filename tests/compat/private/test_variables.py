@@ -14,7 +14,12 @@ def installed():
 
 
 def test_classes_have_their_own_names():
-    from tensorflow.python.ops import control_flow_ops, resource_variable_ops, variable_scope, variables
+    from tensorflow.python.ops import (
+        control_flow_ops,
+        resource_variable_ops,
+        variable_scope,
+        variables,
+    )
 
     made = resource_variable_ops.ResourceVariable([1.0])
     assert made.op.type == "VarHandleOp" and isinstance(made, variables.VariableV1)
