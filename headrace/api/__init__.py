@@ -125,6 +125,9 @@ from headrace.api import (
     random_seed as random_seed,
 )
 from headrace.api import (
+    raw_ops as raw_ops,
+)
+from headrace.api import (
     reduction as reduction,
 )
 from headrace.api import (

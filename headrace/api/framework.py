@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.api.export import export, export_value
 from headrace.core import device_spec, dtypes, errors, nest, tensor_proto, tensor_shape
-from headrace.graph import convert, default, raw, type_spec
+from headrace.graph import convert, default, type_spec
 from headrace.graph.graph import Graph
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.operation import Operation
@@ -33,7 +33,6 @@ export_value(default.get_default_graph, "get_default_graph")
 export_value(default.reset_default_graph, "reset_default_graph")
 export_value(default.get_default_session, "get_default_session")
 export_value(default.init_scope, "init_scope")
-export_value(raw, "raw_ops")
 export_value(convert.register_tensor_conversion_function, "register_tensor_conversion_function")
 export_value(tensor_proto.make_ndarray, "make_ndarray")
 export_value(tensor_proto.make_tensor_proto, "make_tensor_proto", "contrib.util.make_tensor_proto")
