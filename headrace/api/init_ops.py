@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.api import array_ops, random_ops
-from headrace.api.export import export
+from headrace.api.export import PUBLIC, export
 from headrace.api.source import constant
 from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
@@ -310,14 +310,12 @@ class Identity(Initializer):
         self.dtype = _floating(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
-        from headrace.api import linalg_ops
-
         sizes = _sizes(shape, partition_info)
         if len(sizes) != 2:
             raise ValueError(
                 f"Identity matrix initializer can only be used for 2D matrices, got shape {tuple(sizes)}"
             )
-        matrix = linalg_ops.eye(*sizes, dtype=self._dtype_or_own(dtype))
+        matrix = PUBLIC["eye"](*sizes, dtype=self._dtype_or_own(dtype))
         if partition_info is not None:
             matrix = raw.Slice(matrix, partition_info.var_offset, shape)
         return self.gain * matrix

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from headrace.api import array_ops, random_ops
-from headrace.api.export import export
+from headrace.api.export import PUBLIC, export
 from headrace.api.init_ops import Initializer
 from headrace.api.source import constant
 from headrace.core import dtypes
@@ -116,10 +116,8 @@ class _ConvolutionOrthogonal(_OrthogonalInitializer):
 
     def _block(self, size: int) -> Kernel:
         """A kernel with a window of 2: along each axis one entry projects, the other one keeps the rest."""
-        from headrace.api import linalg_ops
-
         projections = [self._projection(size) for _ in range(self._rank)]
-        identity = linalg_ops.eye(size, dtype=self.dtype)
+        identity = PUBLIC["eye"](size, dtype=self.dtype)
         block = {}
         for place in itertools.product(range(2), repeat=self._rank):
             factors = [
