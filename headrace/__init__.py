@@ -4,6 +4,7 @@ import sys as _sys
 
 import headrace.api
 import headrace.losses
+import headrace.saved_model
 import headrace.summary
 import headrace.train
 from headrace.api import namespace as _namespace

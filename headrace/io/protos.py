@@ -116,6 +116,17 @@ _add_file(
 )
 
 _add_file(
+    "tensorflow/core/protobuf/saved_model.proto",
+    [],
+    _message(
+        "SavedModel",
+        _field("saved_model_schema_version", 1, "int64"),
+        # In TensorFlow a MetaGraphDef; as bytes, which is the same on disk, it can be parsed with TensorBoard's class.
+        _field("meta_graphs", 2, "bytes", repeated=True),
+    ),
+)
+
+_add_file(
     "tensorflow/core/util/saved_tensor_slice.proto",
     ["tensor_shape", "tensor_slice", "tensor", "types", "versions"],
     _message(
@@ -171,3 +182,4 @@ SavedTensorSliceMeta = _class("SavedTensorSliceMeta")
 SavedSlice = _class("SavedSlice")
 SavedTensorSlices = _class("SavedTensorSlices")
 CheckpointState = _class("CheckpointState")
+SavedModel = _class("SavedModel")
