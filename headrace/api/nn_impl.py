@@ -51,7 +51,7 @@ def log_poisson_loss(
         if compute_full_loss:
             logarithm = raw.Mul(targets, raw.Log(targets))
             half = raw.Mul(raw.Log(raw.Mul(targets, 2 * math.pi)), 0.5)
-            stirling = raw.AddV2(raw.Sub(logarithm, targets), half)
+            stirling = raw.AddV2(raw.Sub(logarithm, targets), half, name="add")
             zeros, ones = raw.ZerosLike(targets), raw.OnesLike(targets)
             small = raw.LogicalAnd(raw.GreaterEqual(targets, zeros), raw.LessEqual(targets, ones))
             result = raw.AddV2(result, raw.Select(small, zeros, stirling), name="add")

@@ -110,7 +110,8 @@ def _along_axis(logits: Any, axis: Any, name: str | None, build: Callable[..., T
         if axis == -1 or axis + 1 == rank:
             return build(logits, name=name)
     swap = _swap_with_last(logits, axis, rank)
-    result = raw.Transpose(build(raw.Transpose(logits, swap)), swap, name=name)
+    swapped = build(raw.Transpose(logits, swap, name="transpose"))
+    result = raw.Transpose(swapped, swap, name="transpose" if name is None else name)
     result.set_shape(logits.shape)
     return result
 
@@ -191,11 +192,11 @@ def _to_end(x: Tensor, axis: int) -> Tensor:
     rank = x.shape.ndims
     if rank is not None:
         order = [i for i in range(rank) if i != axis % rank]
-        return raw.Transpose(x, np.array([*order, axis % rank], np.int32))
+        return raw.Transpose(x, np.array([*order, axis % rank], np.int32), name="transpose")
     rank_of_x = raw.Rank(x)
     at = raw.FloorMod(raw.Add(rank_of_x, axis), rank_of_x)
     others = [raw.Range(0, at, 1), raw.Range(raw.Add(at, 1), rank_of_x, 1), raw.ExpandDims(at, 0)]
-    return raw.Transpose(x, raw.ConcatV2(others, 0))
+    return raw.Transpose(x, raw.ConcatV2(others, 0), name="transpose")
 
 
 @export("nn.softmax_cross_entropy_with_logits_v2")

@@ -86,7 +86,8 @@ def _reduce(losses: Tensor, weights: Tensor, weighted: Tensor, reduction: str) -
         return _safe_mean(loss, num_present(losses, weights))
     if reduction == Reduction.SUM_OVER_BATCH_SIZE:
         with name_scope(None, "num_elements", values=[losses]) as scope:
-            return _safe_mean(loss, raw.Cast(raw.Size(losses, name=scope), DstT=dtypes.float32))
+            count = raw.Cast(raw.Size(losses, name=scope), DstT=dtypes.float32)
+        return _safe_mean(loss, count)
     return loss
 
 
