@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from headrace.api.array_ops import ones_like, rank, size
 from headrace.api.export import export
 from headrace.api.framework import colocate_with, name_scope
+from headrace.api.join_ops import stack
 from headrace.api.math_ops import cast
 from headrace.api.reduction import range, reduce_sum
+from headrace.api.source import constant
 from headrace.core import dtypes
 from headrace.graph import raw
 from headrace.graph.convert import convert_to_tensor
@@ -54,7 +55,7 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
         squares = reduce_sum(values * values, axes, keepdims=True)
         # Where the norm is 0 the root has no gradient: it is taken of 1 there, and 0 is used.
         positive = squares > 0
-        root = raw.Sqrt(raw.Select(positive, squares, raw.OnesLike(squares)))
+        root = raw.Sqrt(raw.Select(positive, squares, ones_like(squares)))
         norm = raw.Select(positive, root, squares)
         scaled = values * clip_norm
         values.shape.merge_with(scaled.shape)
@@ -81,7 +82,7 @@ def global_norm(t_list: Any, name: str | None = None) -> Tensor:
                 values = _values(t, f"t_{i}")
                 with colocate_with(values):
                     halves.append(raw.L2Loss(values))
-        half = reduce_sum(raw.Pack(halves, name="stack"))
+        half = reduce_sum(stack(halves))
         two = convert_to_tensor(2.0, half.dtype, name="Const")
         return raw.Sqrt(half * two, name="global_norm")
 
@@ -100,10 +101,11 @@ def clip_by_global_norm(
         use_norm = global_norm(t_list, name)
     with name_scope(name, "clip_by_global_norm", [*t_list, clip_norm]) as scope:
         use_norm = convert_to_tensor(use_norm, name="use_norm")
-        one = convert_to_tensor(1.0, use_norm.dtype, name="Const")
-        finite_scale = clip_norm * raw.Minimum(1.0 / use_norm, one / clip_norm)
-        nan = convert_to_tensor(float("nan"), use_norm.dtype, name="Const_1")
-        scale = raw.Select(raw.IsFinite(use_norm), finite_scale, nan)
+        inverse = 1.0 / use_norm
+        limit = raw.Minimum(inverse, constant(1.0, use_norm.dtype) / clip_norm)
+        scale_if_finite = clip_norm * limit
+        finite = raw.IsFinite(use_norm)
+        scale = raw.Select(finite, scale_if_finite, constant(float("nan"), use_norm.dtype))
         clipped = []
         for i, t in enumerate(t_list):
             if t is None:
@@ -120,8 +122,8 @@ def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Ten
     """`t` scaled down so that its Euclidean norm divided by its number of elements is at most `clip_norm`."""
     with name_scope(name, "clip_by_average_norm", [t, clip_norm]) as scope:
         t = convert_to_tensor(t, name="t")
-        count = cast(raw.Size(t), dtypes.float32)
-        inverse = raw.Rsqrt(reduce_sum(t * t, range(raw.Rank(t))))
-        one = np.float32(1.0)
-        limit = raw.Minimum(inverse * count, convert_to_tensor(one) / clip_norm)
-        return raw.Identity(t * clip_norm * limit, name=scope)
+        count = cast(size(t), dtypes.float32)
+        inverse = raw.Rsqrt(reduce_sum(t * t, range(rank(t))))
+        scaled = t * clip_norm
+        limit = raw.Minimum(inverse * count, constant(1.0) / clip_norm)
+        return raw.Identity(scaled * limit, name=scope)

@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api.array_ops import rank, reshape, shape, transpose
+from headrace.api.diag_ops import matrix_diag_part
 from headrace.api.export import export, export_op
 from headrace.api.framework import name_scope
+from headrace.api.gather_ops import gather
+from headrace.api.join_ops import concat, stack
 from headrace.api.math_ops import cast, conj
 from headrace.api.reduction import range as range_
 from headrace.api.reduction import reduce_prod, reduce_sum
@@ -124,7 +128,7 @@ def trace(x: Any, name: str | None = None) -> Tensor:
     """The sum of the diagonal of each matrix. x: [..., m, n]; returns [...]."""
     with name_scope(name, "Trace", [x]) as scope:
         x = convert_to_tensor(x, name="x")
-        return reduce_sum(raw.MatrixDiagPart(x), [-1], name=scope)
+        return reduce_sum(matrix_diag_part(x), [-1], name=scope)
 
 
 # ---- tensordot
@@ -136,14 +140,14 @@ def _contracted_axes(a: Tensor, axes: Any) -> tuple[Any, Any]:
         if axes < 0:
             raise ValueError("'axes' must be at least 0.")
         if a._dims is not None:
-            rank = len(a._dims)
-            if axes > rank:
+            known = len(a._dims)
+            if axes > known:
                 raise ValueError(
                     f"'axes' must not be larger than the number of dimensions of tensor {a}."
                 )
-            return list(range(rank - axes, rank)), list(range(axes))
-        rank = raw.Rank(a)
-        return range_(rank - int(axes), rank, dtype=dtypes.int32), range_(
+            return list(range(known - axes, known)), list(range(axes))
+        count = rank(a)
+        return range_(count - int(axes), count, dtype=dtypes.int32), range_(
             int(axes), dtype=dtypes.int32
         )
     if isinstance(axes, (list, tuple)):
@@ -162,44 +166,40 @@ def _contracted_axes(a: Tensor, axes: Any) -> tuple[Any, Any]:
             )
         return a_axes, b_axes
     axes = convert_to_tensor(axes, dtypes.int32, name="axes")
-    return tuple(raw.Unpack(axes, num=2))
+    return axes[0], axes[1]
 
 
 def _as_matrix(
     x: Tensor, axes: Any, contracted_first: bool
 ) -> tuple[Tensor, Any, list[int | None] | None]:
     """x as a matrix of contracted and free axes; the sizes of the free ones: a list or a tensor, and what is known."""
-    dims = x._dims
+    dims, known = x._dims, None
     if dims is not None and isinstance(axes, (list, tuple)):
-        rank = len(dims)
+        count = len(dims)
         for i in axes:
-            if not -rank <= i < rank:
-                raise IndexError(f"axis {i} is out of range for {x} of rank {rank}")
-        axes = [int(i) if i >= 0 else int(i) + rank for i in axes]
-        free = [i for i in range(rank) if i not in axes]
-        order = axes + free if contracted_first else free + axes
-        turned = x if order == list(range(rank)) else raw.Transpose(x, np.array(order, np.int32))
+            if not -count <= i < count:
+                raise IndexError(f"axis {i} is out of range for {x} of rank {count}")
+        axes = [int(i) % count for i in axes]
+        free = [i for i in range(count) if i not in axes]
         known = [dims[i] for i in free]
         if None not in dims:
-            sizes = [int(np.prod([dims[i] for i in part], dtype=np.int64)) for part in (axes, free)]
-            shape: Any = np.array(sizes if contracted_first else sizes[::-1], np.int32)
-            return raw.Reshape(turned, shape), known, known
-        shape_of_x = raw.Shape(x)
-        parts = [raw.GatherV2(shape_of_x, np.array(p, np.int32), np.int32(0)) for p in (axes, free)]
-        free_sizes: Any = parts[1]
-    else:
-        known = None
-        shape_of_x, rank = raw.Shape(x), raw.Rank(x)
+            order = axes + free if contracted_first else free + axes
+            sizes = [int(np.prod([dims[i] for i in part], dtype=np.int64)) for part in (free, axes)]
+            matrix_shape = sizes[::-1] if contracted_first else sizes
+            return reshape(transpose(x, order), matrix_shape), known, known
         axes = convert_to_tensor(axes, dtypes.int32, name="axes")
-        axes = raw.Select(axes >= 0, axes, axes + rank)
-        free = raw.ListDiff(range_(rank), axes)[0]
-        order = raw.ConcatV2([axes, free] if contracted_first else [free, axes], np.int32(0))
-        turned = raw.Transpose(x, order)
-        parts = [raw.GatherV2(shape_of_x, p, np.int32(0)) for p in (axes, free)]
-        free_sizes = parts[1]
-    products = [reduce_prod(p) for p in parts]
-    shape = raw.Pack(products if contracted_first else products[::-1])
-    return raw.Reshape(turned, shape), free_sizes, known
+        free = convert_to_tensor(free, dtypes.int32, name="free")
+        shape_of_x = shape(x)
+    else:
+        shape_of_x, count = shape(x), rank(x)
+        axes = convert_to_tensor(axes, dtypes.int32, name="axes")
+        axes = raw.Select(axes >= 0, axes, axes + count)
+        free = raw.ListDiff(range_(count), axes)[0]
+    free_sizes, axes_sizes = gather(shape_of_x, free), gather(shape_of_x, axes)
+    products = [reduce_prod(free_sizes), reduce_prod(axes_sizes)]
+    order = concat([axes, free] if contracted_first else [free, axes], 0)
+    matrix_shape = stack(products[::-1] if contracted_first else products)
+    return reshape(transpose(x, order), matrix_shape), free_sizes, known
 
 
 @export("tensordot", "linalg.tensordot")
@@ -216,9 +216,9 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
         b_matrix, b_free, b_known = _as_matrix(b, b_axes, contracted_first=True)
         product = matmul(a_matrix, b_matrix)
         if isinstance(a_free, list) and isinstance(b_free, list):
-            return raw.Reshape(product, np.array(a_free + b_free, np.int32), name=scope)
+            return reshape(product, a_free + b_free, name=scope)
         sizes = [convert_to_tensor(s, dtypes.int32) for s in (a_free, b_free)]
-        out = raw.Reshape(product, raw.ConcatV2(sizes, np.int32(0)), name=scope)
+        out = reshape(product, concat(sizes, 0), name=scope)
         if a_known is not None and b_known is not None:
             out.set_shape(a_known + b_known)
         return out

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api.array_ops import expand_dims, rank, squeeze, transpose
 from headrace.api.export import export
 from headrace.api.framework import name_scope
+from headrace.api.join_ops import concat
 from headrace.api.math_ops import abs, cast, conj, pow
 from headrace.api.reduction import range, reduce_max, reduce_sum
 from headrace.api.renamed_argument import renamed
@@ -37,18 +39,17 @@ def _check_norm(ord: Any, axis: Any) -> bool:
 def _spectral_norm(x: Tensor, axis: tuple[int, int]) -> Tensor:
     """The largest singular value over two axes, which stay with size 1."""
     if x._dims is not None:
-        rank = len(x._dims)
-        last = [a % rank for a in axis]
-        order: Any = np.array([i for i in np.arange(rank) if i not in last] + last, np.int32)
-        back: Any = np.argsort(order).astype(np.int32)
+        count = len(x._dims)
+        last = [a % count for a in axis]
+        order: Any = [i for i in np.arange(count) if i not in last] + last
+        back: Any = np.argsort(order)
     else:
-        rank = raw.Rank(x)
-        last = raw.FloorMod(np.array(axis, np.int32) + rank, rank)
-        order = raw.ConcatV2([raw.ListDiff(range(rank), last)[0], last], np.int32(0))
+        last = raw.FloorMod(np.array(axis, np.int32) + rank(x), rank(x))
+        order = concat([raw.ListDiff(range(rank(x)), last)[0], last], 0)
         back = raw.InvertPermutation(order)
-    singular = raw.Svd(raw.Transpose(x, order), compute_uv=False)[0]
-    greatest = raw.ExpandDims(reduce_max(abs(singular), -1, keepdims=True), np.int32(-1))
-    return raw.Transpose(greatest, back)
+    singular = raw.Svd(transpose(x, order), compute_uv=False)[0]
+    greatest = expand_dims(reduce_max(abs(singular), -1, keepdims=True), -1)
+    return transpose(greatest, back)
 
 
 @export("norm", "linalg.norm")
@@ -89,7 +90,7 @@ def norm(
                 out = reduce_max(out, first, keepdims=True)
             else:
                 out = pow(reduce_sum(pow(out, ord), axes, keepdims=True), 1.0 / ord)
-        return out if keepdims else raw.Squeeze(out, squeeze_dims=list(axes) if axes else [])
+        return out if keepdims else squeeze(out, axes)
 
 
 @export("linalg.normalize")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api.array_ops import rank, reshape, shape, zeros, zeros_like
 from headrace.api.export import export
 from headrace.api.framework import name_scope
 from headrace.api.math_ops import cast
@@ -20,29 +21,16 @@ _RANKS = [np.arange(n, dtype=np.int32) for n in range(16)]
 
 
 def _all_axes(x: Any) -> Any:
-    """A vector of all axes of x: a constant where its rank is known."""
-    if x.__class__ is not Tensor:
-        dense_shape = getattr(x, "dense_shape", None)
-        shape = getattr(x, "shape", None) if dense_shape is None else dense_shape
-        rank = len(np.shape(x)) if not hasattr(x, "dtype") else getattr(shape, "ndims", None)
-        if dense_shape is not None and dense_shape.shape.is_fully_defined():
-            rank = dense_shape.shape.as_list()[0]
-    else:
-        rank = None if x._dims is None else len(x._dims)
-    if rank is not None:
-        axes = _RANKS[rank] if rank < 16 else np.arange(rank, dtype=np.int32)
+    """A vector of all axes of x: a constant where it is a tensor of known rank."""
+    if x.__class__ is Tensor and x._dims is not None:
+        known = len(x._dims)
+        axes = _RANKS[known] if known < len(_RANKS) else np.arange(known, dtype=np.int32)
         return add_constant(get_default_graph(), axes, dtypes.int32, "Const")
-    return range(0, raw.Rank(x))
+    return range(0, rank(x))
 
 
 def _reduce(op_type: str, x: Any, axis: Any, keepdims: Any, name: str | None) -> Tensor:
     keepdims = bool(keepdims)
-    if not isinstance(x, Tensor) and not hasattr(x, "dtype"):
-        x = (
-            convert_to_tensor(x, name="input")
-            if op_type not in ("All", "Any")
-            else convert_to_tensor(x, dtypes.bool)
-        )
     axes = _all_axes(x) if axis is None else axis
     out = getattr(raw, op_type)(x, axes, keep_dims=keepdims, name=name)
     if axis is None and not keepdims and out._dims != ():
@@ -99,13 +87,11 @@ def reduce_logsumexp(
     x = convert_to_tensor(input_tensor)
     with name_scope(name, "ReduceLogSumExp", [x]):
         greatest = reduce_max(x, axis, keepdims=True)
-        finite = raw.Select(
-            raw.IsFinite(greatest), greatest, raw.ZerosLike(greatest, name="zeros_like")
-        )
+        finite = raw.Select(raw.IsFinite(greatest), greatest, zeros_like(greatest))
         offset = raw.StopGradient(finite)
         total = raw.Log(reduce_sum(raw.Exp(raw.Sub(x, offset)), axis, keepdims=keepdims))
         if not keepdims:
-            offset = raw.Reshape(offset, raw.Shape(total))
+            offset = reshape(offset, shape(total))
         out = raw.Add(total, offset)
         if axis is None and not keepdims:
             out.set_shape(())
@@ -157,10 +143,7 @@ def count_nonzero(
     axis = renamed("axis", axis, "reduction_indices", reduction_indices)
     with name_scope(name, "count_nonzero", [x]):
         x = convert_to_tensor(x, name="input")
-        kind = x.dtype.base_dtype
-        zero = convert_to_tensor(
-            b"" if kind is dtypes.string else kind.as_numpy_dtype(0), kind, name="zeros"
-        )
+        zero = zeros([], x.dtype.base_dtype)
         hits = cast(raw.NotEqual(x, zero), dtypes.int64)
         return cast(reduce_sum(hits, axis, keepdims=keepdims), dtype)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from headrace.api.array_ops import ones, reshape, shape
 from headrace.api.export import export, export_op
 from headrace.api.framework import name_scope
 from headrace.api.math_ops import cast
@@ -30,17 +29,13 @@ for _name in ("sum", "prod", "min", "max"):
 
 def _unsorted_sizes(data: Tensor, segment_ids: Tensor, num_segments: Any) -> Tensor:
     """The number of elements in each segment, at least 1, of a shape that broadcasts against the sums."""
-    ones = raw.Fill(raw.Shape(segment_ids), np.ones((), data.dtype.base_dtype.np_dtype))
-    sizes = raw.UnsortedSegmentSum(ones, segment_ids, num_segments)
     if data._dims is None or segment_ids._dims is None:
         raise ValueError(
             "unsorted_segment_mean and unsorted_segment_sqrt_n need data and segment_ids of known rank"
         )
+    sizes = raw.UnsortedSegmentSum(ones(shape(segment_ids), data.dtype), segment_ids, num_segments)
     extra = len(data._dims) - len(segment_ids._dims)
-    shape = raw.ConcatV2(
-        [raw.Reshape(num_segments, np.array([1], np.int32)), np.ones(extra, np.int32)], np.int32(0)
-    )
-    return raw.Maximum(raw.Reshape(sizes, shape), np.ones((), data.dtype.base_dtype.np_dtype))
+    return raw.Maximum(reshape(sizes, [num_segments] + [1] * extra), 1)
 
 
 @export("unsorted_segment_mean", "math.unsorted_segment_mean")
@@ -50,7 +45,6 @@ def unsorted_segment_mean(
     """The mean of each segment; 0 for an empty one. Arguments as of `unsorted_segment_sum`."""
     with name_scope(name, "UnsortedSegmentMean"):
         data, segment_ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
-        num_segments = convert_to_tensor(num_segments, dtypes.int32)
         sizes = _unsorted_sizes(data, segment_ids, num_segments)
         return raw.UnsortedSegmentSum(data, segment_ids, num_segments) / sizes
 
@@ -62,7 +56,6 @@ def unsorted_segment_sqrt_n(
     """The sum of each segment divided by the root of its size. Arguments as of `unsorted_segment_sum`."""
     with name_scope(name, "UnsortedSegmentSqrtN"):
         data, segment_ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
-        num_segments = convert_to_tensor(num_segments, dtypes.int32)
         sizes = _unsorted_sizes(data, segment_ids, num_segments)
         return raw.UnsortedSegmentSum(data, segment_ids, num_segments) / raw.Sqrt(sizes)
 
@@ -114,7 +107,7 @@ def bincount(
     """
     with name_scope("bincount"):
         arr = convert_to_tensor(arr, dtypes.int32, name="arr")
-        not_empty = reduce_prod(raw.Shape(arr)) > 0
+        not_empty = reduce_prod(shape(arr)) > 0
         size = cast(not_empty, dtypes.int32) * (reduce_max(arr) + 1)
         if minlength is not None:
             size = raw.Maximum(convert_to_tensor(minlength, dtypes.int32, name="minlength"), size)
@@ -153,12 +146,11 @@ def histogram_fixed_width_bins(
 
     with name_scope(name, "histogram_fixed_width_bins", [values, value_range, nbins]):
         values = convert_to_tensor(values, name="values")
-        shape_of_values = raw.Shape(values)
-        flat = raw.Reshape(values, np.array([-1], np.int32))
+        shape_of_values = shape(values)
+        values = reshape(values, [-1])
         limits = convert_to_tensor(value_range, name="value_range")
-        low, high = raw.Unpack(limits, num=2)
-        count = cast(convert_to_tensor(nbins, dtypes.int32, name="nbins"), flat.dtype)
-        scaled = truediv(flat - low, high - low, name="scaled_values")
-        places = raw.Floor(cast(count, scaled.dtype) * scaled, name="indices")
-        places = clip_by_value(places, 0, cast(count, scaled.dtype) - 1)
-        return raw.Reshape(cast(places, dtypes.int32), shape_of_values)
+        count = cast(convert_to_tensor(nbins, dtypes.int32, name="nbins"), values.dtype)
+        scaled = truediv(values - limits[0], limits[1] - limits[0], name="scaled_values")
+        places = raw.Floor(count * scaled, name="indices")
+        places = cast(clip_by_value(places, 0, count - 1), dtypes.int32)
+        return reshape(places, shape_of_values)
