@@ -104,7 +104,7 @@ def sequence_mask(
         lengths = convert_to_tensor(lengths)
         if maxlen is None:
             axes = (
-                np.arange(len(lengths._dims), dtype=np.int32)
+                constant(np.arange(len(lengths._dims), dtype=np.int32))
                 if lengths._dims is not None
                 else raw.Range(0, rank(lengths), 1)
             )

@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.core import dtypes, tensor_proto
 from headrace.core.dtypes import DType
-from headrace.core.tensor_shape import TensorShape
+from headrace.core.tensor_shape import Dimension, TensorShape
 from headrace.graph import default
 from headrace.graph.attr_value import TensorValue
 from headrace.graph.graph import Graph
@@ -68,6 +68,8 @@ def constant_from_value(
 
 
 def _is_symbolic(value: Any) -> bool:
+    if isinstance(value, (Dimension, TensorShape)):
+        return False  # numbers, though they have conversions of their own
     return isinstance(value, Tensor) or bool(_functions_for(type(value)))
 
 
@@ -169,22 +171,24 @@ def _element_type(value: Any) -> DType | None:
 def _stack(value: Any, dtype: DType | None, raw: Any, graph: Graph, name: str) -> Tensor:
     """A `Pack` of the elements; what is constant in it becomes constants named by their position."""
     with graph.name_scope(name) as scope:
-        elements: list[Tensor] = []
-        for i, item in enumerate(value):
-            if isinstance(item, (list, tuple)) and _holds_tensors(item):
-                elements.append(_stack(item, dtype, raw, graph, str(i)))
-            elif _is_symbolic(item) and not isinstance(item, (list, tuple)):
-                tensor = convert_to_tensor(item)
+        # Nested lists first, then the constants: TensorFlow's order, which shows in the names.
+        elements: list[Any] = list(value)
+        for i, item in enumerate(elements):
+            if isinstance(item, (list, tuple)):
+                if _holds_tensors(item):
+                    elements[i] = _stack(item, dtype, raw, graph, str(i))
+                else:
+                    graph.unique_name(str(i))  # TensorFlow uses the name up before it finds no tensor inside
+            elif _is_symbolic(item):
+                tensor = elements[i] = convert_to_tensor(item)
                 if dtype is not None and tensor._dtype.base_dtype != dtype:
                     raise TypeError(
                         f"Cannot convert a list containing a tensor of dtype {tensor._dtype.base_dtype!r} to {dtype!r} "
                         f"(Tensor is: {tensor!r})"
                     )
-                elements.append(tensor)
-            else:
-                if isinstance(item, (list, tuple)):
-                    graph.unique_name(str(i))  # TensorFlow uses the name up before it finds no tensor inside
-                elements.append(constant_from_value(item, dtype, str(i)))
+        for i, item in enumerate(elements):
+            if not isinstance(item, Tensor):
+                elements[i] = constant_from_value(item, dtype, str(i))
         return raw.Pack(elements, axis=0, name=scope)
 
 
@@ -215,8 +219,6 @@ def _dimension(value: Any, dtype: Any = None, name: str | None = None, as_ref: b
 
 
 def _register_shapes() -> None:
-    from headrace.core.tensor_shape import Dimension
-
     register_tensor_conversion_function(TensorShape, _dimension_or_shape, 100)
     register_tensor_conversion_function(Dimension, _dimension, 100)
 

@@ -20,6 +20,11 @@ def bracketed(dims: Dims) -> str:
     return "?" if dims is None else f"[{','.join('?' if d is None else str(d) for d in dims)}]"
 
 
+def brackets(dims: Dims) -> str:
+    """A shape as TensorFlow's kernels print it: `[2,?]`, `?`."""
+    return "?" if dims is None else f"[{','.join('?' if d is None else str(d) for d in dims)}]"
+
+
 def unchanged(op: Any, x: Dims, *others: Dims) -> Dims:
     """The output has the shape of the first input."""
     return x
@@ -80,13 +85,13 @@ def merge(op: Any, a: Dims, b: Dims, what: str = "shapes of one tensor") -> Dims
         return a
     if len(a) != len(b):
         raise op.error(
-            f"Shapes must be equal rank, but are {len(a)} and {len(b)}: {text(a)} and {text(b)} ({what})."
+            f"Shapes must be equal rank, but are {len(a)} and {len(b)}: {brackets(a)} and {brackets(b)} ({what})."
         )
     for i, (x, y) in enumerate(zip(a, b, strict=True)):
         if x is not None and y is not None and x != y:
             raise op.error(
-                f"Dimension {i} in both shapes must be equal, but are {x} and {y}. Shapes are {text(a)} and {text(b)} "
-                f"({what})."
+                f"Dimension {i} in both shapes must be equal, but are {x} and {y}. Shapes are {brackets(a)} and "
+                f"{brackets(b)} ({what})."
             )
     return tuple(y if x is None else x for x, y in zip(a, b, strict=True))
 

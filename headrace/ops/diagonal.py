@@ -59,7 +59,7 @@ def _diag_part_shape(op, x) -> Dims:
 def _diag_part_lower(op, x):
     half = x.shape[: len(x.shape) // 2]
     if half != x.shape[len(half) :]:
-        raise op.invalid(f"Invalid shape {list(x.shape)}: both halves must be the same")
+        raise op.invalid(f"Invalid shape {shapes.brackets(x.shape)}: both halves must be the same")
     count = math.prod(half)
     return x.reshape((count, count)).diagonal().reshape(half)
 
@@ -120,7 +120,9 @@ def _define_matrix_diag_part(name: str, whole: str, set_diag: str) -> OpDef:
     @definition.lower
     def _matrix_diag_part_lower(op, x):
         if len(x.shape) < 2:
-            raise op.invalid(f"input must be at least 2-dim, received shape: {list(x.shape)}")
+            raise op.invalid(
+                f"input must be at least 2-dim, received shape: {shapes.brackets(x.shape)}"
+            )
         return x.diagonal(0, -2, -1)
 
     @definition.gradient
@@ -163,14 +165,16 @@ def _define_matrix_set_diag(name: str, part: str) -> OpDef:
     @definition.lower
     def _matrix_set_diag_lower(op, x, diagonal):
         if len(x.shape) < 2:
-            raise op.invalid(f"input must be at least 2-dim, received shape: {list(x.shape)}")
+            raise op.invalid(
+                f"input must be at least 2-dim, received shape: {shapes.brackets(x.shape)}"
+            )
         if not len(diagonal.shape):
             raise op.invalid("diagonal must be at least 1-dim, received shape: []")
         wanted = (*x.shape[:-2], min(x.shape[-2:]))
         if diagonal.shape != wanted:
             raise op.invalid(
                 "must have diagonal.shape == input.shape[:-2] + min(input.shape[-2:]), but received input shape: "
-                f"{list(x.shape)} and diagonal shape: {list(diagonal.shape)}"
+                f"{shapes.brackets(x.shape)} and diagonal shape: {shapes.brackets(diagonal.shape)}"
             )
         xp = _xp(x, diagonal)
         rows, columns = x.shape[-2:]
@@ -215,7 +219,9 @@ def _define_band_part(name: str, index: str, attrs: str) -> OpDef:
     @definition.lower
     def _band_part_lower(op, x, lower, upper):
         if len(x.shape) < 2:
-            raise op.invalid(f"input must be at least 2-dim, received shape: {list(x.shape)}")
+            raise op.invalid(
+                f"input must be at least 2-dim, received shape: {shapes.brackets(x.shape)}"
+            )
         rows, columns = x.shape[-2:]
         below = np.arange(rows)[:, None] - np.arange(columns)[None, :]
         inside = ((lower < 0) | (below <= lower)) & ((upper < 0) | (-below <= upper))
@@ -241,7 +247,9 @@ def _band(op, k: np.ndarray) -> tuple[int, int]:
     """The lowest and the highest diagonal of `k`: a number, or two."""
     values = [int(v) for v in k.reshape(-1)]
     if k.ndim > 1 or len(values) not in (1, 2):
-        raise op.invalid(f"diag_index must have one or two elements, got shape {list(k.shape)}")
+        raise op.invalid(
+            f"diag_index must have one or two elements, got shape {shapes.brackets(k.shape)}"
+        )
     low, high = values[0], values[-1]
     if low > high:
         raise op.invalid(
@@ -403,7 +411,8 @@ def _matrix_set_diag_v2_lower(op, x, diagonal, k: np.ndarray):
     wanted = (*x.shape[:-2], length) if low == high else (*x.shape[:-2], high - low + 1, length)
     if diagonal.shape != wanted:
         raise op.invalid(
-            f"diagonal must have shape {list(wanted)} for input {list(x.shape)}, got {list(diagonal.shape)}"
+            f"diagonal must have shape {list(wanted)} for input {shapes.brackets(x.shape)}, got "
+            f"{shapes.brackets(diagonal.shape)}"
         )
     return _set_band(x, diagonal, low, high)
 

@@ -42,7 +42,8 @@ def _gather_lower(op, params, indices, axis: int, batch_dims: int):
     batch_dims = batch_dims + len(indices.shape) if batch_dims < 0 else batch_dims
     if params.shape[:batch_dims] != indices.shape[:batch_dims]:
         raise op.invalid(
-            f"params.shape{list(params.shape)} and indices.shape{list(indices.shape)} should be equal in the first "
+            f"params.shape{shapes.brackets(params.shape)} and "
+            f"indices.shape{shapes.brackets(indices.shape)} should be equal in the first "
             f"{batch_dims} axes."
         )
     check_rows(op, indices, params.shape[axis])
@@ -234,7 +235,8 @@ def _gather_nd_shape(op, params, indices) -> Dims:
     depth = indices[-1]
     if depth > len(params):
         raise op.error(
-            f"indices.shape[-1] must be <= params.rank, but saw indices.shape[-1] = {depth} and {shapes.text(params)}."
+            f"indices.shape[-1] must be <= params.rank, but saw indices shape: {shapes.brackets(indices)} and params "
+            f"shape: {shapes.brackets(params)}"
         )
     return (*indices[:-1], *params[depth:])
 

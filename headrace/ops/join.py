@@ -47,25 +47,29 @@ def _concatenate(op, values, axis):
     ranks = [len(v.shape) for v in values]
     rank = ranks[0]
     if axis.size != 1 or axis.ndim > 1:
-        raise op.invalid(f"Concat dim tensor should be a scalar, but got shape {list(axis.shape)}")
+        raise op.invalid(
+            f"ConcatOp : Concat dim tensor should be a scalar, but got shape {shapes.brackets(axis.shape)}"
+        )
     at = int(axis.reshape(()))
     if not -rank <= at < rank:
         raise op.invalid(
-            f"Expected concatenating dimensions in the range [{-rank}, {rank}), but got {at}"
+            f"ConcatOp : Expected concatenating dimensions in the range [{-rank}, {rank}), but got {at}"
         )
     at %= rank
     for i, v in enumerate(values):
         if len(v.shape) != rank:
             raise op.invalid(
-                f"Ranks of all input tensors should match: shape[0] = {list(values[0].shape)} vs. shape[{i}] = "
-                f"{list(v.shape)}"
+                "ConcatOp : Ranks of all input tensors should match: shape[0] = "
+                f"{shapes.brackets(values[0].shape)} vs. shape[{i}] = "
+                f"{shapes.brackets(v.shape)}"
             )
         if any(
             a != b for d, (a, b) in enumerate(zip(values[0].shape, v.shape, strict=True)) if d != at
         ):
             raise op.invalid(
-                f"Dimensions of inputs should match: shape[0] = {list(values[0].shape)} vs. shape[{i}] = "
-                f"{list(v.shape)}"
+                "ConcatOp : Dimensions of inputs should match: shape[0] = "
+                f"{shapes.brackets(values[0].shape)} vs. shape[{i}] = "
+                f"{shapes.brackets(v.shape)}"
             )
     if all(map(is_static, values)):
         return np.concatenate(values, at)
@@ -215,7 +219,9 @@ def _words(sizes: np.ndarray) -> str:
 def _concat_offset_host(op, axis, sizes):
     for i, size in enumerate(sizes):
         if size.ndim != 1:
-            raise op.invalid(f"input {i} should be a vector, got shape {list(size.shape)}")
+            raise op.invalid(
+                f"input {i} should be a vector, got shape {shapes.brackets(size.shape)}"
+            )
     rank = len(sizes[0])
     at = int(axis)
     if not -rank <= at < rank:
@@ -272,7 +278,7 @@ def _pack_lower(op, values):
         if v.shape != first:
             raise op.invalid(
                 f"Shapes of all inputs must match: values[0].shape = {list(first)} != values[{i}].shape = "
-                f"{list(v.shape)}"
+                f"{shapes.brackets(v.shape)}"
             )
     rank = len(first) + 1
     if not -rank <= op.attr("axis") < rank:
@@ -321,7 +327,9 @@ def _unpack_lower(op, x):
         raise op.invalid(f"axis = {op.attr('axis')} not in [{-rank}, {rank})")
     at = op.attr("axis") % rank
     if x.shape[at] != count:
-        raise op.invalid(f"Input shape axis {at} must equal {count}, got shape {list(x.shape)}")
+        raise op.invalid(
+            f"Input shape axis {at} must equal {count}, got shape {shapes.brackets(x.shape)}"
+        )
     if is_static(x):
         return tuple(np.asarray(part, x.dtype) for part in np.moveaxis(x, at, 0))
     return tuple(lax.index_in_dim(x, i, at, keepdims=False) for i in range(count))
@@ -349,7 +357,7 @@ def _cut(op, x, sizes: list[int], at: int):
 def _split_axis(op, x, axis) -> int:
     if axis.size != 1:
         raise op.invalid(
-            f"split_dim_tensor must have exactly one element, got shape {list(axis.shape)}"
+            f"split_dim_tensor must have exactly one element, got shape {shapes.brackets(axis.shape)}"
         )
     rank, at = len(x.shape), int(axis.reshape(()))
     if not -rank <= at < rank:

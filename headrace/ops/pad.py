@@ -43,8 +43,9 @@ def _widths(op, x, paddings: np.ndarray) -> list[tuple[int, int]]:
     rank = len(x.shape)
     if paddings.shape != (rank, 2):
         raise op.invalid(
-            f"The first dimension of paddings must be the rank of inputs, [{rank},2], got {list(paddings.shape)} for "
-            f"inputs of shape {list(x.shape)}"
+            f"The first dimension of paddings must be the rank of inputs, [{rank},2], got "
+            f"{shapes.brackets(paddings.shape)} for "
+            f"inputs of shape {shapes.brackets(x.shape)}"
         )
     for before, after in paddings:
         if before < 0 or after < 0:
@@ -127,7 +128,7 @@ def _mirror_widths(op, sizes, paddings: np.ndarray) -> list[tuple[int, int]]:
     offset = 0 if op.attr("mode") == "SYMMETRIC" else 1
     if paddings.shape != (len(sizes), 2):
         raise op.invalid(
-            f"paddings must be a matrix of [{len(sizes)},2], got {list(paddings.shape)}"
+            f"paddings must be a matrix of [{len(sizes)},2], got {shapes.brackets(paddings.shape)}"
         )
     for d, (before, after) in zip(sizes, paddings, strict=True):
         if before < 0 or after < 0:
@@ -324,7 +325,9 @@ reverse.shape(shapes.unchanged)
 @reverse.lower
 def _reverse_lower(op, x, dims: np.ndarray):
     if dims.shape != (len(x.shape),):
-        raise op.invalid(f"'dims' must have {len(x.shape)} elements, got shape {list(dims.shape)}")
+        raise op.invalid(
+            f"'dims' must have {len(x.shape)} elements, got shape {shapes.brackets(dims.shape)}"
+        )
     return _flip(x, tuple(i for i, d in enumerate(dims) if d))
 
 
@@ -408,7 +411,7 @@ def _reverse_sequence_lower(op, x, lengths):
         raise op.invalid(f"batch_dim == seq_dim == {seq}")
     if lengths.shape != (x.shape[batch],):
         raise op.invalid(
-            f"len(seq_lens) != input.dims({batch}), ({list(lengths.shape)} vs. {x.shape[batch]})"
+            f"len(seq_lens) != input.dims({batch}), ({shapes.brackets(lengths.shape)} vs. {x.shape[batch]})"
         )
     size = x.shape[seq]
     xp = np if is_static(x) and is_static(lengths) else jnp
@@ -466,11 +469,12 @@ def _roll_lower(op, x, shift, axis: np.ndarray):
     if shift.ndim > 1 or axis.ndim > 1:
         raise op.invalid(
             f"{'shift' if shift.ndim > 1 else 'axis'} must be a scalar or a 1-D vector. Found: "
-            f"{list((shift if shift.ndim > 1 else axis).shape)}"
+            f"{shapes.brackets((shift if shift.ndim > 1 else axis).shape)}"
         )
     if shift.shape != axis.shape:
         raise op.invalid(
-            f"shift and axis must have the same size, got {list(shift.shape)} and {list(axis.shape)}"
+            f"shift and axis must have the same size, got {shapes.brackets(shift.shape)} and "
+            f"{shapes.brackets(axis.shape)}"
         )
     axes = [int(a) for a in axis.reshape(-1)]
     for a in axes:

@@ -135,7 +135,8 @@ def _in_top_k(op, predictions, targets, k):
     """Whether fewer than k classes are more probable; false where a target or a prediction is no number to compare."""
     if predictions.ndim != 2 or targets.ndim != 1 or predictions.shape[0] != targets.shape[0]:
         raise op.invalid(
-            f"First dimension of predictions {predictions.shape[0]} must match length of targets {list(targets.shape)}"
+            f"First dimension of predictions {predictions.shape[0]} must match length of targets "
+            f"{shapes.brackets(targets.shape)}"
         )
     xp = np if all(map(is_static, (predictions, targets))) else jnp
     classes = predictions.shape[1]
@@ -207,7 +208,7 @@ def _nth_element_lower(op, x, n: np.ndarray):
         raise op.invalid("Input must be >= 1-D, got shape []")
     if n >= x.shape[-1]:
         raise op.invalid(
-            f"Input must have at least n+1 columns, n is {n}, got shape {list(x.shape)}"
+            f"Input must have at least n+1 columns, n is {n}, got shape {shapes.brackets(x.shape)}"
         )
     at = x.shape[-1] - 1 - int(n) if op.attr("reverse") else int(n)
     if is_static(x):

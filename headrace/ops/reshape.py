@@ -74,7 +74,7 @@ def _reshape_shape(op, x, shape) -> Dims:
 @reshape.lower
 def _reshape_lower(op, x, shape: np.ndarray):
     if shape.ndim != 1:
-        raise op.invalid(f"sizes input must be 1-D, not {list(shape.shape)}")
+        raise op.invalid(f"sizes input must be 1-D, not {shapes.brackets(shape.shape)}")
     sizes = [int(s) for s in shape]
     count = math.prod(x.shape)
     unknown = [i for i, s in enumerate(sizes) if s == -1]
@@ -382,7 +382,7 @@ def _broadcast_to_lower(op, x, shape: np.ndarray):
         have in (1, want) for have, want in zip(reversed(x.shape), reversed(sizes), strict=False)
     )
     if not fits or any(s < 0 for s in sizes):
-        raise op.invalid(f"Incompatible shapes: {list(x.shape)} vs. {list(sizes)}")
+        raise op.invalid(f"Incompatible shapes: {shapes.brackets(x.shape)} vs. {list(sizes)}")
     return (np if is_static(x) else jnp).broadcast_to(x, sizes)
 
 
@@ -414,9 +414,9 @@ def _fill_shape(op, dims, value) -> Dims:
 
 def _fill_sizes(op, dims: np.ndarray, value) -> tuple[int, ...]:
     if dims.ndim != 1:
-        raise op.invalid(f"dims must be a vector, got shape {list(dims.shape)}")
+        raise op.invalid(f"dims must be a vector, got shape {shapes.brackets(dims.shape)}")
     if len(value.shape):
-        raise op.invalid(f"value must be a scalar, got shape {list(value.shape)}")
+        raise op.invalid(f"value must be a scalar, got shape {shapes.brackets(value.shape)}")
     for i, s in enumerate(dims):
         if s < 0:
             raise op.invalid(f"dims[{i}] = {s} must be nonnegative.")

@@ -44,7 +44,7 @@ def _unique(op, x, axis: int | None, counts: bool):
     kind = op.output_dtype(1).np_dtype
     if axis is None:
         if x.ndim != 1:
-            raise op.invalid(f"unique expects a 1D vector, got shape {list(x.shape)}.")
+            raise op.invalid(f"unique expects a 1D vector, got shape {shapes.brackets(x.shape)}.")
         keys = x
     elif not -x.ndim <= axis < x.ndim:
         raise op.invalid(f"axis expects to be in the range [{-x.ndim}, {x.ndim}), got {axis}")
@@ -175,7 +175,7 @@ def _dynamic_partition_lower(op, data, partitions):
     if data.shape[:rank] != partitions.shape:
         raise op.invalid(
             "data.shape must start with partitions.shape, got data.shape = "
-            f"{list(data.shape)}, partitions.shape = {list(partitions.shape)}"
+            f"{shapes.brackets(data.shape)}, partitions.shape = {shapes.brackets(partitions.shape)}"
         )
     numbers = partitions.reshape(-1)
     bad = np.flatnonzero((numbers < 0) | (numbers >= count))
@@ -230,7 +230,8 @@ def _stitch(op, indices, data):
     for i, (numbers, rows) in enumerate(zip(indices, data, strict=True)):
         if rows.shape[: numbers.ndim] != numbers.shape:
             raise op.invalid(
-                f"data[{i}].shape = {list(rows.shape)} does not start with indices[{i}].shape = {list(numbers.shape)}"
+                f"data[{i}].shape = {shapes.brackets(rows.shape)} does not start with "
+                f"indices[{i}].shape = {shapes.brackets(numbers.shape)}"
             )
         tail = rows.shape[numbers.ndim :]
         if rest is not None and tail != rest:

@@ -14,33 +14,31 @@ from headrace.lowering.index_checks import check_positions
 from headrace.ops.reshape import is_static
 
 
-def _brackets(dims: Dims) -> str:
-    return "?" if dims is None else f"[{','.join('?' if d is None else str(d) for d in dims)}]"
-
-
-def _check_shapes(op, dims: Dims, indices: Dims, updates: Dims) -> None:
+def _check_shapes(op, dims: Dims, indices: Dims, updates: Dims, what: str = "input") -> None:
     """updates: indices without its last axis, then what the last axis of indices leaves of dims."""
     shapes.at_least_rank(op, indices, 1, "indices")
     if shapes.element_count(dims) == 0 and (
         shapes.element_count(indices) or shapes.element_count(updates)
     ):
-        raise op.error(f"Indices and updates specified for empty output shape {_brackets(dims)}.")
+        raise op.error(
+            f"Indices and updates specified for empty output shape {shapes.brackets(dims)}."
+        )
     if indices is None or updates is None or dims is None or indices[-1] is None:
         return
     depth, outer = indices[-1], len(indices) - 1
     if depth > len(dims):
         raise op.error(
-            f"indices of shape {_brackets(indices)} index deeper than the output {_brackets(dims)}."
+            f"indices of shape {shapes.brackets(indices)} index deeper than the output {shapes.brackets(dims)}."
         )
     if not _fit(indices[:-1], updates[:outer]):
         raise op.error(
-            f"The outer {outer} dimensions of indices.shape={_brackets(indices)} must match the outer {outer} "
-            f"dimensions of updates.shape={_brackets(updates)}."
+            f"The outer {outer} dimensions of indices.shape={shapes.brackets(indices)} must match the outer {outer} "
+            f"dimensions of updates.shape={shapes.brackets(updates)}."
         )
     if not _fit(dims[depth:], updates[outer:]):
         raise op.error(
-            f"The inner {len(dims) - depth} dimensions of input.shape={_brackets(dims)} must match the inner "
-            f"{len(updates) - outer} dimensions of updates.shape={_brackets(updates)}."
+            f"The inner {len(dims) - depth} dimensions of {what}.shape={shapes.brackets(dims)} must match the inner "
+            f"{len(updates) - outer} dimensions of updates.shape={shapes.brackets(updates)}."
         )
 
 
@@ -50,13 +48,16 @@ def _fit(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
 
 def _check_values(op, dims: tuple[int, ...], indices, updates) -> None:
     if not len(indices.shape):
-        raise op.invalid(f"indices.shape {list(indices.shape)} must have rank at least one.")
+        raise op.invalid(
+            f"indices.shape {shapes.brackets(indices.shape)} must have rank at least one."
+        )
     depth = indices.shape[-1]
     wanted = (*indices.shape[:-1], *dims[depth:])
     if depth > len(dims) or tuple(updates.shape) != wanted:
         raise op.invalid(
             f"Must have updates.shape = indices.shape[:batch_dim] + params_shape[slice_dim:], got updates.shape: "
-            f"{list(updates.shape)}, indices.shape: {list(indices.shape)}, params_shape: {list(dims)}"
+            f"{shapes.brackets(updates.shape)}, indices.shape: {shapes.brackets(indices.shape)}, "
+            f"params_shape: {list(dims)}"
         )
     if not math.prod(dims) and math.prod(updates.shape):
         raise op.invalid(f"Indices and updates specified for empty output of shape {list(dims)}")
@@ -107,7 +108,7 @@ scatter_nd = define(
 @scatter_nd.shape
 def _scatter_nd_shape(op, indices, updates, shape) -> Dims:
     dims = shapes.sizes_of(op, 2)
-    _check_shapes(op, dims, indices, updates)
+    _check_shapes(op, dims, indices, updates, "output")
     return dims
 
 

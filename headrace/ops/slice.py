@@ -89,8 +89,9 @@ def _slice_bounds(op, x, begin, size) -> tuple[list[int], list[int]]:
     rank = len(x.shape)
     if begin.shape != (rank,) or size.shape != (rank,):
         raise op.invalid(
-            f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got shapes {list(begin.shape)} "
-            f"and {list(size.shape)} instead."
+            f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got shapes "
+            f"{shapes.brackets(begin.shape)} "
+            f"and {shapes.brackets(size.shape)} instead."
         )
     starts = as_ints(begin)
     sizes = [
@@ -122,10 +123,11 @@ def _slice_lower(op, x, begin, size: np.ndarray):
     for i, (h, s) in enumerate(zip(x.shape, sizes, strict=True)):
         if not 0 <= s <= h:
             raise op.invalid(f"Expected size[{i}] in [0, {h}], but got {s}")
-        bad = (begin[i] < 0) | (begin[i] > h - s)
+        at = begin[i]
         checks.fail_if(
-            op, bad, f"Expected begin[{i}] in [0, {h - s}] for size {s}, but got {{}}", begin[i]
+            op, (at < 0) | (at > h), f"Expected begin[{i}] in [0, {h}], but got {{}}", at
         )
+        checks.fail_if(op, at > h - s, f"Expected size[{i}] in [0, {{}}], but got {s}", h - at)
     return lax.dynamic_slice(x, [begin[i] for i in range(len(sizes))], sizes)
 
 
@@ -390,7 +392,9 @@ def _strided_slice_grad_lower(op, shape: np.ndarray, begin, end, strides: np.nda
         return lax.dynamic_update_slice(jnp.zeros(dims, dy.dtype), dy, starts)
     region = _region(op, dims, begin, end, strides)
     if math.prod(region.counts) != math.prod(dy.shape):
-        raise op.invalid(f"shape of dy was {list(dy.shape)} instead of {list(region.shape)}")
+        raise op.invalid(
+            f"shape of dy was {shapes.brackets(dy.shape)} instead of {shapes.brackets(region.shape)}"
+        )
     dy = dy.reshape(region.counts)
     back = _reversed_axes(region)
     dy = lax.rev(dy, back) if back else dy
@@ -416,7 +420,9 @@ def _strided_slice_grad_host(op, shape, begin, end, strides, dy):
     dims = tuple(as_ints(shape))
     region = _region(op, dims, begin, end, strides)
     if math.prod(region.counts) != dy.size:
-        raise op.invalid(f"shape of dy was {list(dy.shape)} instead of {list(region.shape)}")
+        raise op.invalid(
+            f"shape of dy was {shapes.brackets(dy.shape)} instead of {shapes.brackets(region.shape)}"
+        )
     y = np.zeros(dims, dy.dtype)
     y[_index(region)] = dy.reshape(region.counts)
     return y
@@ -438,7 +444,8 @@ def _assign(op, ref, begin, end, strides, value):
         return ref
     if len(value.shape) and tuple(value.shape) != tuple(region.shape):
         raise op.invalid(
-            f"stride slice assign of shape {list(region.shape)} got a value of shape {list(value.shape)}"
+            f"stride slice assign of shape {shapes.brackets(region.shape)} got a value of shape "
+            f"{shapes.brackets(value.shape)}"
         )
     if is_static(old) and is_static(begin):
         new = old.copy()

@@ -31,7 +31,7 @@ def _to_batch_dims(op, x: Dims, block, paddings) -> Dims:
         return (batch, *(None,) * count, *x[count + 1 :])
     if paddings.shape != (count, 2):
         raise op.error(
-            f"paddings should have shape [{count}, 2] instead of {list(paddings.shape)}."
+            f"paddings should have shape [{count}, 2] instead of {shapes.brackets(paddings.shape)}."
         )
     if (paddings < 0).any():
         raise op.error(f"paddings cannot be negative: {paddings.tolist()}.")
@@ -53,8 +53,9 @@ def _to_batch(op, x, block: np.ndarray, paddings: np.ndarray):
     count = len(block)
     if len(x.shape) < count + 1 or paddings.shape != (count, 2):
         raise op.invalid(
-            f"input rank should be >= {count + 1} and paddings of shape [{count}, 2], got {list(x.shape)} and "
-            f"{list(paddings.shape)}"
+            f"input rank should be >= {count + 1} and paddings of shape [{count}, 2], got "
+            f"{shapes.brackets(x.shape)} and "
+            f"{shapes.brackets(paddings.shape)}"
         )
     if (paddings < 0).any():
         raise op.invalid(f"Paddings must be non-negative, got {paddings.tolist()}")
@@ -161,7 +162,9 @@ def _to_space_dims(op, x: Dims, block, crops) -> Dims:
     if crops is None:
         return (batch, *(None,) * count, *x[count + 1 :])
     if crops.shape != (count, 2):
-        raise op.error(f"crops should have shape [{count}, 2] instead of {list(crops.shape)}.")
+        raise op.error(
+            f"crops should have shape [{count}, 2] instead of {shapes.brackets(crops.shape)}."
+        )
     if (crops < 0).any():
         raise op.error(f"crops cannot be negative: {crops.tolist()}.")
     space: list[int | None] = []
@@ -177,8 +180,8 @@ def _to_space(op, x, block: np.ndarray, crops: np.ndarray):
     count, total = len(block), int(np.prod(block))
     if len(x.shape) < count + 1 or crops.shape != (count, 2):
         raise op.invalid(
-            f"input rank should be >= {count + 1} and crops of shape [{count}, 2], got {list(x.shape)} and "
-            f"{list(crops.shape)}"
+            f"input rank should be >= {count + 1} and crops of shape [{count}, 2], got {shapes.brackets(x.shape)} and "
+            f"{shapes.brackets(crops.shape)}"
         )
     if x.shape[0] % total:
         raise op.invalid(
