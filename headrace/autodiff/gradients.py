@@ -253,7 +253,11 @@ class _Walk:
 
     def _gradients_of_inputs(self, op: Operation, out_grads: list[Any]) -> Sequence[Any] | None:
         """What the op's rule makes of the gradients of its outputs; None where nothing arrived or it has none."""
-        if op in self._stop_ops or all(grad is None for grad in out_grads):
+        # What makes integers of numbers, handles or lists has no derivative, whatever its rule says.
+        if op in self._stop_ops or not any(
+            grad is not None and is_differentiable(tensor._dtype)
+            for grad, tensor in zip(out_grads, op._outputs, strict=False)
+        ):
             return None
         try:
             rule = gradient_rule_of(op)
