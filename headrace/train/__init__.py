@@ -29,7 +29,13 @@ from headrace.train import (
     gradient_descent as gradient_descent,
 )
 from headrace.train import (
+    learning_rate_decay as learning_rate_decay,
+)
+from headrace.train import (
     momentum as momentum,
+)
+from headrace.train import (
+    moving_averages as moving_averages,
 )
 from headrace.train import (
     optimizer as optimizer,
@@ -45,4 +51,7 @@ from headrace.train import (
 )
 from headrace.train import (
     slot_creator as slot_creator,
+)
+from headrace.train import (
+    training_util as training_util,
 )

@@ -13,10 +13,10 @@ from headrace.train.optimizer import Optimizer, cast
 
 @export("train.AdamOptimizer")
 class AdamOptimizer(Optimizer):
-    """Steps by the decaying average of gradients over the root of that of their squares, both corrected for their start.
+    """Steps by the decaying average of gradients over the root of that of their squares, corrected for their start.
 
-    epsilon: the paper's "epsilon hat", added to the root. Slots: `m`, `v`, in variables named `<var>/Adam`, `<var>/Adam_1`;
-    the powers of the betas are variables `beta1_power`, `beta2_power`.
+    epsilon: the paper's "epsilon hat", added to the root. Slots: `m`, `v`, in variables named `<var>/Adam`,
+    `<var>/Adam_1`; the powers of the betas are variables `beta1_power`, `beta2_power`.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ from headrace.train.optimizer import Optimizer, cast
 class RMSPropOptimizer(Optimizer):
     """Steps by the gradient over the root of a decaying average of its squares, with momentum.
 
-    centered: the average is of the variance. epsilon: added inside the root. Slots: `rms` (initially one), `mg` if centred,
-    `momentum`, in variables named `<var>/RMSProp`, `<var>/RMSProp_1`, ...
+    centered: the average is of the variance. epsilon: added inside the root. Slots: `rms` (initially one), `mg` if
+    centred, `momentum`, in variables named `<var>/RMSProp`, `<var>/RMSProp_1`, ...
     """
 
     def __init__(

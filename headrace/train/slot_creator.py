@@ -1,4 +1,4 @@
-"""Slots: the variables in which an optimizer keeps something for each variable, named after it (`w/Adam`, `w/Adam_1`)."""
+"""Slots: what an optimizer keeps for each variable, in variables named after it (`w/Adam`, `w/Adam_1`)."""
 
 from __future__ import annotations
 
