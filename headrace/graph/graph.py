@@ -74,7 +74,8 @@ class Graph:
             op = Operation(self, definition, name, inputs, attrs, output_types, control, "")
             if scopes.attrs:
                 for key, value in scopes.attrs.items():
-                    attrs.setdefault(key, value(op) if callable(value) else value)
+                    if key != "_class" or not scopes.colocation:  # colocation overrules it
+                        attrs.setdefault(key, value(op) if callable(value) else value)
             if scopes.gradient_overrides and definition.name in scopes.gradient_overrides:
                 attrs["_gradient_op_type"] = scopes.gradient_overrides[definition.name]
             if scopes.container and definition.is_stateful and attrs.get("container") == "":
