@@ -74,6 +74,9 @@ from headrace.api import (
     join_ops as join_ops,
 )
 from headrace.api import (
+    linalg_ops as linalg_ops,
+)
+from headrace.api import (
     logging as logging,
 )
 from headrace.api import (

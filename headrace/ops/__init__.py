@@ -76,6 +76,9 @@ from headrace.ops import (
     join as join,
 )
 from headrace.ops import (
+    linalg as linalg,
+)
+from headrace.ops import (
     matmul as matmul,
 )
 from headrace.ops import (
@@ -148,7 +151,13 @@ from headrace.ops import (
     sparse_segment as sparse_segment,
 )
 from headrace.ops import (
+    split as split,
+)
+from headrace.ops import (
     state as state,
+)
+from headrace.ops import (
+    strided_slice as strided_slice,
 )
 from headrace.ops import (
     strings as strings,
