@@ -81,21 +81,27 @@ def eye(
 ) -> Tensor:
     """Identity matrices, [batch_shape..., num_rows, num_columns]; square where num_columns is None."""
     with name_scope(name, "eye", [num_rows, num_columns, batch_shape]):
-        is_square = num_columns is None
-        columns = num_rows if is_square else num_columns
+        ones, zeros = PUBLIC["ones"], PUBLIC["zeros"]
+        columns = num_rows if num_columns is None else num_columns
         batch = [] if batch_shape is None else batch_shape
-        rows_t, columns_t = (
-            convert.convert_to_tensor(n, dtypes.int32) for n in (num_rows, columns)
-        )
-        small = rows_t if is_square else raw.Minimum(rows_t, columns_t)
-        batch_t = convert.convert_to_tensor(batch, dtypes.int32)
-        diagonal = PUBLIC["ones"](
-            raw.ConcatV2([batch_t, raw.Pack([small], axis=0)], 0), dtype=dtype
-        )
+        is_square = num_columns is None
+        if isinstance(num_rows, Tensor) or isinstance(columns, Tensor):
+            size: Any = PUBLIC["minimum"](num_rows, columns)
+        else:
+            if not all(isinstance(n, (int, np.integer)) for n in (num_rows, columns)):
+                raise TypeError("num_rows and num_columns must be positive integer values.")
+            is_square, size = num_rows == columns, min(num_rows, columns)
+        if isinstance(batch, Tensor) or isinstance(size, Tensor):
+            concat = PUBLIC["concat"]
+            batch = convert.convert_to_tensor(batch, dtypes.int32, "shape")
+            diagonal_shape = concat((batch, [size]), axis=0)
+            shape = None if is_square else concat((batch, [num_rows, columns]), axis=0)
+        else:
+            diagonal_shape, shape = [*batch, size], [*batch, num_rows, columns]
+        diagonal = ones(diagonal_shape, dtype=dtype)
         if is_square:
-            return raw.MatrixDiag(diagonal)
-        shape = raw.ConcatV2([batch_t, raw.Pack([rows_t, columns_t], axis=0)], 0)
-        return raw.MatrixSetDiag(PUBLIC["zeros"](shape, dtype=dtype), diagonal)
+            return raw.MatrixDiag(diagonal, name="diag")
+        return raw.MatrixSetDiag(zeros(shape, dtype=dtype), diagonal, name="set_diag")
 
 
 @export("matrix_solve_ls", "linalg.lstsq")
