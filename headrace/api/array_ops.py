@@ -54,12 +54,10 @@ def shape_internal(
         return raw.Shape(tensor, out_type=out_type, name=scope)
 
 
-export_op(
-    "ShapeN",
-    "input, out_type=None",
-    "shape_n",
-    doc="The shapes of the tensors in the list `input`, one vector each.",
-)
+@export("shape_n")
+def shape_n(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> list[Tensor]:
+    """The shapes of the tensors in the list `input`: a vector of int32 or int64 for each."""
+    return raw.ShapeN(input, out_type=out_type, name=name)
 
 
 @export("size")
