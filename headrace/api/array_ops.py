@@ -330,9 +330,18 @@ def ones_like(
 def get_static_value(tensor: Any, partial: bool = False) -> Any:
     """The value of `tensor` as an array if it is known while the graph is built, else None.
 
-    partial: a vector made of partly known elements is an object array with None for what is not known.
+    partial: a stack of partly known elements is an object array with None for what is not known. What is no tensor is
+    returned as it is; of a variable nothing is known.
     """
-    return constant_value(convert_to_tensor(tensor), partial)
+    if not isinstance(tensor, Tensor):
+        return None if hasattr(tensor, "_as_graph_element") else tensor
+    value = constant_value(tensor, partial)
+    if value is None and partial and tensor.op.type == "Pack" and tensor.op.attr("axis") == 0:
+        parts = [constant_value(t, partial) for t in tensor.op.inputs]
+        if any(part is not None for part in parts):
+            value = np.empty(len(parts), object)
+            value[:] = parts
+    return value
 
 
 export_op(

@@ -100,6 +100,9 @@ def test_static_sizes_of_partly_known_shapes():
         assert tf.zeros(vector).shape.as_list() == list(wanted)
         np.testing.assert_array_equal(tf.get_static_value(vector, partial=True), list(wanted))
     assert tf.get_static_value(tf.size(tf.zeros([2, 3])) + 1) == 7
+    known, unknown = tf.get_static_value(tf.stack([[1.0, 2.0], x[0, 0, :2]]), partial=True)
+    assert known.tolist() == [1.0, 2.0] and unknown is None
+    assert tf.get_static_value("text") == "text" and tf.get_static_value(tf.Variable(1.0)) is None
     assert tf.get_static_value(n) is None and tf.get_static_value(m) is None
     assert tf.broadcast_static_shape(TensorShape([None, 1]), TensorShape([4, 5])).as_list() == [
         4,
