@@ -72,7 +72,8 @@ def compute_gradient_error(
         x, x_shape, y, y_shape, x_init_value, delta, init_targets, extra_feed_dict
     )
     pairs = found if isinstance(found, list) else [found]
-    return max((float(np.abs(a - b).max()) for a, b in pairs if a.size or b.size), default=0.0)
+    errors = [np.abs(a - b).max() for a, b in pairs if a.size or b.size]
+    return float(np.max(errors)) if errors else 0.0  # NaN where any is
 
 
 def _gradient_nodes(x: Any, y: Tensor, y_shape: Sequence[int]) -> tuple[Any, Tensor]:

@@ -14,6 +14,8 @@ from jax import lax
 from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
+from headrace.ops.pooling_windows import windows_of
+from headrace.ops.reshape import shape_of
 from headrace.ops.windows import (
     Layout,
     explicit_pads,
@@ -287,7 +289,7 @@ def _define_gradients(ops: list[OpDef], *names: str) -> None:
     @forward.gradient
     def _convolution_gradient(op, dy):
         x, w = op.inputs
-        shape_of_x, shape_of_w = raw.ShapeN([x, w])
+        shape_of_x, shape_of_w = shape_of(x), shape_of(w)
         attrs = _attrs(op, *names)
         return to_input(shape_of_x, w, dy, **attrs), to_filter(x, shape_of_w, dy, **attrs)
 
@@ -295,13 +297,13 @@ def _define_gradients(ops: list[OpDef], *names: str) -> None:
     def _backprop_input_gradient(op, ddx):
         _, w, dy = op.inputs
         attrs = _attrs(op, *names)
-        return None, to_filter(ddx, raw.Shape(w), dy, **attrs), convolve(ddx, w, **attrs)
+        return None, to_filter(ddx, shape_of(w), dy, **attrs), convolve(ddx, w, **attrs)
 
     @backprop_filter.gradient
     def _backprop_filter_gradient(op, ddw):
         x, _, dy = op.inputs
         attrs = _attrs(op, *names)
-        return to_input(raw.Shape(x), ddw, dy, **attrs), None, convolve(x, ddw, **attrs)
+        return to_input(shape_of(x), ddw, dy, **attrs), None, convolve(x, ddw, **attrs)
 
 
 _CONV2D = (
@@ -413,13 +415,46 @@ def _depthwise_shape(op, x, w):
     return axes.join(x[axes.batch], _places(op, axes, x, w[:2]), features)
 
 
+# Up to this many values in a window, shifted products that XLA fuses are 10 to 100 times faster than its convolution in
+# as many groups as channels (measured on CPUs, forward and backward).
+_MAX_SHIFTS = 25
+
+
 def _convolve_depthwise(op, axes: Layout, x, w):
     height, width, channels, multiplier = w.shape
     if x.shape[axes.channel] != channels:
         raise op.invalid(
             f"input and filter must have the same depth: {x.shape[axes.channel]} vs {channels}"
         )
+    if height * width <= _MAX_SHIFTS:
+        return _sum_of_shifts(op, axes, x, w)
     return _apply(op, axes, x, w.reshape(height, width, 1, channels * multiplier), channels)
+
+
+def _sum_of_shifts(op, axes: Layout, x, w):
+    """The sum over the offsets in a window of the input there times the filter's values for that offset."""
+    height, width, channels, multiplier = w.shape
+    windows = windows_of(
+        op,
+        x.shape,
+        axes.join(1, (height, width), 1),
+        op.attr("strides"),
+        op.attr("padding"),
+        op.attr("dilations"),
+    )
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    # One axis more, for the multiplier, behind that of the channels.
+    after = axes.channel + 1
+    shape = [1] * (axes.rank + 1)
+    shape[axes.channel], shape[after] = channels, multiplier
+    factors = w.astype(wide).reshape(height * width, *shape)
+    total = None
+    for factor, values in zip(factors, windows.slices(x.astype(wide), 0), strict=True):
+        term = jnp.expand_dims(values, after) * factor
+        total = term if total is None else total + term
+    return total.reshape(
+        axes.join(x.shape[axes.batch], axes.pick(windows.places), channels * multiplier)
+    ).astype(x.dtype)
 
 
 @depthwise.lower

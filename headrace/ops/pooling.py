@@ -10,6 +10,7 @@ from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
 from headrace.ops import pooling_windows
 from headrace.ops.pooling_windows import Windows, windows_of
+from headrace.ops.reshape import shape_of
 from headrace.ops.windows import layout, output_size, per_axis
 
 _REAL = "{float, double, int32, uint8, int16, int8, int64, bfloat16, uint16, half, uint32, uint64}"
@@ -382,7 +383,7 @@ def _define_average(name: str, value: str, attrs: str) -> list[OpDef]:
 
     @forward.gradient
     def _average_gradient(op, dy):
-        return getattr(raw, grad.name)(raw.Shape(op.inputs[0]), dy, **_attrs(op))
+        return getattr(raw, grad.name)(shape_of(op.inputs[0]), dy, **_attrs(op))
 
     @grad.gradient
     def _average_grad_gradient(op, ddx):
