@@ -97,6 +97,7 @@ def test_static_sizes_of_partly_known_shapes():
         (None, 4): tf.identity([n, 4]),
     }
     for wanted, vector in vectors.items():
+        vector = tf.convert_to_tensor(vector)
         assert tf.zeros(vector).shape.as_list() == list(wanted)
         np.testing.assert_array_equal(tf.get_static_value(vector, partial=True), list(wanted))
     assert tf.get_static_value(tf.size(tf.zeros([2, 3])) + 1) == 7
