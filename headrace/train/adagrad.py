@@ -6,7 +6,8 @@ from typing import Any
 
 from headrace.api.export import export
 from headrace.api.init_ops import Constant
-from headrace.graph import convert, raw
+from headrace.api.source import constant
+from headrace.graph import default, raw
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.train.optimizer import Optimizer, cast
 
@@ -21,10 +22,24 @@ def make_accumulator(
         return optimizer._get_or_make_slot_with_initializer(
             var, Constant(value, dtype=dtype), shape, dtype, slot_name, op_name
         )
-    whole = raw.Fill(
-        raw.Shape(convert.convert_to_tensor(var)), convert.constant_from_value(value, dtype, None)
+
+    def filled() -> Any:
+        return cast(raw.Fill(raw.Shape(var), value), var)
+
+    return optimizer._get_or_make_slot_with_initializer(
+        var, filled, shape, dtype, slot_name, op_name
     )
-    return optimizer._get_or_make_slot(var, whole, slot_name, op_name)
+
+
+def make_constant_accumulators(
+    optimizer: Optimizer, var: Any, initial: dict[str, float], op_name: str
+) -> None:
+    """Slots `{name: initial value}`; the initial values are nodes beside the variable, whose shape is static."""
+    dtype, shape = var.dtype.base_dtype, var.get_shape()
+    with default.get_default_graph().colocate_with(var):
+        filled = [constant(value, dtype=dtype, shape=shape) for value in initial.values()]
+    for slot_name, value in zip(initial, filled, strict=True):
+        optimizer._get_or_make_slot(var, value, slot_name, op_name)
 
 
 @export("train.AdagradOptimizer")

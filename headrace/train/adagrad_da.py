@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.api.export import export
-from headrace.graph import convert, raw
+from headrace.api.source import identity
+from headrace.graph import convert, default, raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.adagrad import make_accumulator
+from headrace.train.adagrad import make_constant_accumulators
 from headrace.train.optimizer import Optimizer, cast
 
 
@@ -41,22 +42,23 @@ class AdagradDAOptimizer(Optimizer):
 
     def _create_slots(self, var_list: list[Any]) -> None:
         for var in var_list:
-            make_accumulator(self, var, 0.0, "gradient_accumulator", self._name)
-            make_accumulator(self, var, self._initial, "gradient_squared_accumulator", self._name)
+            initial = {
+                "gradient_accumulator": 0.0,
+                "gradient_squared_accumulator": self._initial,
+            }
+            make_constant_accumulators(self, var, initial, self._name)
 
     def _prepare(self) -> None:
         self._learning_rate_tensor = convert.convert_to_tensor(
             self._learning_rate, name="learning_rate"
         )
+        with default.get_default_graph().colocate_with(self._learning_rate_tensor):
+            self._step_number = identity(self._global_step) + 1
 
     def _inputs(self, var: Any) -> list[Any]:
-        step = raw.Add(convert.convert_to_tensor(self._global_step), 1)
-        return [
-            cast(self._learning_rate_tensor, var),
-            convert.constant_from_value(self._l1, var.dtype.base_dtype, None),
-            convert.constant_from_value(self._l2, var.dtype.base_dtype, None),
-            step if step.dtype.name == "int64" else raw.Cast(step, DstT="int64"),
-        ]
+        with default.get_default_graph().device(var.device):
+            step = identity(self._step_number)
+        return [*(cast(v, var) for v in (self._learning_rate_tensor, self._l1, self._l2)), step]
 
     def _slots_of(self, var: Any) -> list[Any]:
         return [

@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
+from headrace.api.state_ops import assign
 from headrace.graph import default, raw
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.train.optimizer import Optimizer, cast
@@ -41,8 +42,8 @@ class AdamOptimizer(Optimizer):
     def _create_slots(self, var_list: list[Any]) -> None:
         # The variable with the first name, so that every run puts the powers beside the same one.
         first = min(var_list, key=lambda v: v.name)
-        self._create_non_slot_variable(self._call_if_callable(self._beta1), "beta1_power", first)
-        self._create_non_slot_variable(self._call_if_callable(self._beta2), "beta2_power", first)
+        self._create_non_slot_variable(self._beta1, "beta1_power", first)
+        self._create_non_slot_variable(self._beta2, "beta2_power", first)
         for var in var_list:
             self._zeros_slot(var, "m", self._name)
             self._zeros_slot(var, "v", self._name)
@@ -57,9 +58,7 @@ class AdamOptimizer(Optimizer):
         return [cast(t, var) for t in (self._lr_t, self._beta1_t, self._beta2_t, self._epsilon_t)]
 
     def _powers(self, var: Any) -> list[Any]:
-        from headrace.graph.convert import convert_to_tensor
-
-        return [cast(convert_to_tensor(p), var) for p in self._get_beta_accumulators()]
+        return [cast(p, var) for p in self._get_beta_accumulators()]
 
     def _apply_dense(self, grad: Any, var: Any) -> Any:
         m, v = self.get_slot(var, "m"), self.get_slot(var, "v")
@@ -108,17 +107,17 @@ class AdamOptimizer(Optimizer):
         lr, beta1, beta2, epsilon = self._hyperparameters(var)
         rate = lr * raw.Sqrt(1 - beta2_power) / (1 - beta1_power)
         graph = default.get_default_graph()
-        moments = []
-        for slot_name, beta, addend in (
-            ("m", beta1, grad * (1 - beta1)),
-            ("v", beta2, grad * grad * (1 - beta2)),
-        ):
-            slot = self.get_slot(var, slot_name)
-            decayed = slot.assign(slot * beta, use_locking=self._use_locking)
+
+        def moment(slot_name: str, beta: Any, power: Any) -> Any:
+            slot, addend = self.get_slot(var, slot_name), power * (1 - beta)
+            decayed = assign(slot, slot * beta, use_locking=self._use_locking)
             with graph.control_dependencies([decayed]):
-                moments.append(scatter_add(slot, indices, addend))
-        m, v = moments
-        update = var.assign_sub(rate * m / (raw.Sqrt(v) + epsilon), use_locking=self._use_locking)
+                return scatter_add(slot, indices, addend)
+
+        m = moment("m", beta1, grad)
+        v = moment("v", beta2, grad * grad)
+        root = raw.Sqrt(v)
+        update = var.assign_sub(rate * m / (root + epsilon), use_locking=self._use_locking)
         return group(update, m, v)
 
     def _finish(self, update_ops: list[Any], name_scope: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from headrace.api.export import export
 from headrace.graph import convert, raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.adagrad import make_accumulator
+from headrace.train.adagrad import make_constant_accumulators
 from headrace.train.optimizer import Optimizer, cast
 
 
@@ -53,9 +53,8 @@ class FtrlOptimizer(Optimizer):
 
     def _create_slots(self, var_list: list[Any]) -> None:
         for var in var_list:
-            make_accumulator(
-                self, var, self._initial_accumulator_value, "accum", self._accum_name or self._name
-            )
+            initial = {"accum": self._initial_accumulator_value}
+            make_constant_accumulators(self, var, initial, self._accum_name or self._name)
             self._zeros_slot(var, "linear", self._linear_name or self._name)
 
     def _prepare(self) -> None:
@@ -66,9 +65,10 @@ class FtrlOptimizer(Optimizer):
             "l2_shrinkage_regularization_strength": self._l2_shrinkage,
             "learning_rate_power": self._call_if_callable(self._learning_rate_power),
         }
+        tensors = {n: convert.convert_to_tensor(v, name=n) for n, v in values.items()}
         if self._l2_shrinkage <= 0:
-            del values["l2_shrinkage_regularization_strength"]
-        self._tensors = [convert.convert_to_tensor(v, name=n) for n, v in values.items()]
+            del tensors["l2_shrinkage_regularization_strength"]
+        self._tensors = list(tensors.values())
 
     def _inputs(self, var: Any) -> list[Any]:
         return [cast(t, var) for t in self._tensors]

@@ -7,6 +7,7 @@ from typing import Any
 from headrace.api.export import export
 from headrace.graph import raw
 from headrace.graph.indexed_slices import IndexedSlices
+from headrace.graph.tensor import Tensor
 from headrace.train.optimizer import Optimizer, cast
 
 
@@ -40,11 +41,14 @@ class GradientDescentOptimizer(Optimizer):
     # Repeated rows subtract one after the other: nothing has to be summed first.
 
     def _apply_sparse_duplicate_indices(self, grad: IndexedSlices, var: Any) -> Any:
-        step = raw.Mul(grad.values, cast(self._learning_rate_tensor, var))
+        step = grad.values * cast(self._learning_rate_tensor, var)
         return var.scatter_sub(
             IndexedSlices(step, grad.indices, grad.dense_shape), use_locking=self._use_locking
         )
 
     def _resource_apply_sparse_duplicate_indices(self, grad: Any, handle: Any, indices: Any) -> Any:
-        step = raw.Neg(raw.Mul(grad, cast(self._learning_rate_tensor, handle)))
+        rate: Any = self._learning_rate
+        if callable(rate) or isinstance(rate, Tensor):
+            rate = cast(self._learning_rate_tensor, handle)
+        step = -grad * rate
         return raw.ResourceScatterAdd(handle.handle, indices, step)

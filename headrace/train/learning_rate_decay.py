@@ -271,7 +271,8 @@ def linear_cosine_decay(
         )
         step = raw.Minimum(step, steps)
         linear = (steps - step) / steps
-        wave = 0.5 * (1.0 + _cosine(2.0 * periods * (step / steps)))
+        done = step / steps
+        wave = 0.5 * (1.0 + _cosine(2.0 * periods * done))
         return raw.Mul(rate, (alpha + linear) * wave + beta, name=scope)
 
 
@@ -309,5 +310,6 @@ def noisy_linear_cosine_decay(
         linear = (steps - step) / steps
         deviation = raw.Sqrt(variance / pow(1.0 + step, falling))
         linear = linear + random_normal(linear.shape, stddev=deviation)
-        wave = 0.5 * (1.0 + _cosine(2.0 * periods * (step / steps)))
+        done = step / steps
+        wave = 0.5 * (1.0 + _cosine(2.0 * periods * done))
         return raw.Mul(rate, (alpha + linear) * wave + beta, name=scope)

@@ -54,12 +54,10 @@ def _assign_debiased(average: Any, value: Any, rate: Tensor) -> Any:
                 initializer=Zeros(),
                 trainable=False,
             )
-    with graph.colocate_with(average):
-        new_biased = state_ops.assign_sub(biased, (biased - value) * rate)
-        new_steps = steps.assign_add(1)
-        share = 1 - raw.Pow(1.0 - rate, new_steps)
-        scope = graph.get_name_scope()
-        return state_ops.assign(average, new_biased / share, name=f"{scope}/")
+    new_biased = state_ops.assign_sub(biased, (biased - value) * rate)
+    new_steps = steps.assign_add(1)
+    share = 1 - raw.Pow(1.0 - rate, new_steps)
+    return state_ops.assign(average, new_biased / share, name=f"{graph.get_name_scope()}/")
 
 
 def _unused_name(name: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Iterable
 from typing import Any
 
+from headrace.api import math_ops
 from headrace.api import variables as variable_lists
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
@@ -23,7 +23,7 @@ from headrace.train import slot_creator
 def sum_repeated_rows(slices: IndexedSlices) -> IndexedSlices:
     """Slices in which each row occurs once: what repeated rows say is added up."""
     unique, place = raw.Unique(slices.indices)
-    count = raw.StridedSlice(raw.Shape(unique), [0], [1], [1], shrink_axis_mask=1)
+    count = raw.Shape(unique)[0]
     return IndexedSlices(
         raw.UnsortedSegmentSum(slices.values, place, count), unique, slices.dense_shape
     )
@@ -82,7 +82,7 @@ def _var_key(variable: Any) -> tuple[Any, str]:
 
 
 @export("train.Optimizer")
-class Optimizer(abc.ABC):
+class Optimizer:
     """Base class of optimizers. Use a subclass: `GradientDescentOptimizer(0.1).minimize(loss)`.
 
     A new optimizer implements `_prepare`, `_create_slots`, `_apply_dense`, `_apply_sparse` and their `_resource` forms.
@@ -131,8 +131,8 @@ class Optimizer(abc.ABC):
         )
         if not any(g is not None for g, _ in pairs):
             raise ValueError(
-                "No gradients provided for any variable, check your graph for ops that do not support gradients, between "
-                f"variables {[str(v) for _, v in pairs]} and loss {loss}."
+                "No gradients provided for any variable, check your graph for ops that do not support gradients, "
+                f"between variables {[str(v) for _, v in pairs]} and loss {loss}."
             )
         return self.apply_gradients(pairs, global_step=global_step, name=name)
 
@@ -234,7 +234,7 @@ class Optimizer(abc.ABC):
                     graph.colocate_with(global_step),
                 ):
                     if isinstance(global_step, BaseResourceVariable):
-                        one = convert.constant_from_value(1, global_step.dtype.base_dtype, "value")
+                        one = convert.constant_from_value(1, global_step.dtype.base_dtype, None)
                         apply_updates = raw.AssignAddVariableOp(global_step.handle, one, name=scope)
                     else:
                         apply_updates = raw.AssignAdd(
@@ -368,10 +368,9 @@ class Optimizer(abc.ABC):
         return convert.convert_to_tensor(self._call_if_callable(value), name=name)
 
 
-def cast(value: Tensor, like: Any) -> Tensor:
+def cast(value: Any, like: Any) -> Any:
     """`value` in the type of the variable `like`."""
-    wanted = like.dtype.base_dtype
-    return value if value.dtype.base_dtype == wanted else raw.Cast(value, DstT=wanted)
+    return math_ops.cast(value, like.dtype.base_dtype)
 
 
 def _flat_variables(var_list: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from headrace.api.export import export
 from headrace.graph import convert, raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.adagrad import make_accumulator
+from headrace.train.adagrad import make_constant_accumulators
 from headrace.train.optimizer import Optimizer, cast
 
 
@@ -100,7 +100,8 @@ class ProximalAdagradOptimizer(_Proximal):
 
     def _create_slots(self, var_list: list[Any]) -> None:
         for var in var_list:
-            make_accumulator(self, var, self._initial_accumulator_value, "accumulator", self._name)
+            initial = {"accumulator": self._initial_accumulator_value}
+            make_constant_accumulators(self, var, initial, self._name)
 
     def _apply_dense(self, grad: Any, var: Any) -> Any:
         acc = self.get_slot(var, "accumulator")._ref()

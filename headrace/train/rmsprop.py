@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.api.array_ops import ones_like
 from headrace.api.export import export
 from headrace.api.init_ops import Ones
 from headrace.graph import raw
@@ -36,13 +37,8 @@ class RMSPropOptimizer(Optimizer):
     def _create_slots(self, var_list: list[Any]) -> None:
         for var in var_list:
             dtype, shape = var.dtype.base_dtype, var.get_shape()
-            if shape.is_fully_defined():
-                ones = Ones(dtype=dtype)
-                self._get_or_make_slot_with_initializer(var, ones, shape, dtype, "rms", self._name)
-            else:
-                from headrace.graph.convert import convert_to_tensor
-
-                self._get_or_make_slot(var, raw.OnesLike(convert_to_tensor(var)), "rms", self._name)
+            ones = Ones(dtype=dtype) if shape.is_fully_defined() else ones_like(var)
+            self._get_or_make_slot_with_initializer(var, ones, shape, dtype, "rms", self._name)
             if self._centered:
                 self._zeros_slot(var, "mg", self._name)
             self._zeros_slot(var, "momentum", self._name)
