@@ -34,6 +34,10 @@ def resolve(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
         letters = unused[len(unused) - count :]
         longest = max(longest, letters, key=len) if "..." in term else longest
         terms[i] = term.replace("...", letters)
+    if longest and "..." not in output:
+        raise ValueError(
+            f"the output of equation {equation!r} lacks '...' for the axes {longest!r}."
+        )
     return terms, output.replace("...", longest)
 
 
@@ -68,7 +72,17 @@ def _einsum(op, inputs, namespace):
         single = tuple(i for i, c in enumerate(term) if x.shape[i] == 1 and sizes[c] != 1)
         kept_terms.append("".join(c for i, c in enumerate(term) if i not in single))
         kept.append(namespace.squeeze(x, single) if single else x)
-    return f"{','.join(kept_terms)}->{output}", kept
+    # A letter that the output has twice stands for a diagonal: a product with an identity matrix.
+    fresh = (c for c in string.ascii_letters if c not in sizes)
+    distinct = ""
+    for letter in output:
+        if letter in distinct:
+            twin = next(fresh)
+            kept_terms.append(letter + twin)
+            kept.append(np.eye(sizes[letter], dtype=inputs[0].dtype))
+            letter = twin
+        distinct += letter
+    return f"{','.join(kept_terms)}->{distinct}", kept
 
 
 @einsum.lower

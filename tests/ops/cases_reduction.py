@@ -147,6 +147,7 @@ CASES += [
          lambda xs: np.einsum("...ij,...kj->i...", *xs)),
     Case("Einsum", [[_X[:1], _X]], {"equation": "bij,bij->b"}, lambda xs: np.sum(xs[0] * xs[1], (1, 2))),
     Case("Einsum", [[_X[0, :, :2]]], {"equation": "ii->i"}, lambda xs: np.diag(xs[0])),
+    Case("Einsum", [[_X[0, 0]]], {"equation": "i->ii"}, lambda xs: np.diag(xs[0])),
     Case("Einsum", [[_X, _X[0]]], {"equation": "abc,de->ad"}, lambda xs: np.einsum("abc,de->ad", *xs)),
     Case("Einsum", [[_Z, _Z]], {"equation": "ij,jk->ik"}, lambda xs: xs[0] @ xs[1]),
     Case("Einsum", [[_X, _X[0], _X[1]]], {"equation": "abc,dc,ec->ade"},
