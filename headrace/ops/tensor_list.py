@@ -8,7 +8,7 @@ import numpy as np
 from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.constant_value import constant_value_as_shape
-from headrace.graph.op_def import define
+from headrace.graph.op_def import Effect, define
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.tensor_list import DeviceList, HostList
 
@@ -490,7 +490,11 @@ def _scatter_into_gradient(op, dlist):
 
 # ---- TensorListResize
 
-resize = define("TensorListResize", "input_handle: variant, size: int32 -> output_handle: variant")
+resize = define(
+    "TensorListResize",
+    "input_handle: variant, size: int32 -> output_handle: variant",
+    effects=Effect.STATEFUL,
+)
 resize.shape(_handle_shape)
 
 

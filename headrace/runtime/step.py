@@ -24,7 +24,7 @@ from headrace.lowering import context
 from headrace.lowering.checks import raise_if_failed
 from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
 from headrace.lowering.island import Island
-from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
+from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64, x64
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.row_updates import updated
 from headrace.lowering.state import Slot, StateView
@@ -241,6 +241,10 @@ class Step:
             return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
             raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
+        if definition.lower_rule is definition.host_rule and not definition.effects & Effect.RANDOM:
+            # One rule for both only passes values on, or adds them: no program is needed, and no copy is made.
+            with x64():
+                return definition.lower_rule(op, *arguments)
         return run_kernel(op, arguments)
 
     def _results(self, values: Values, state: StateView) -> list[Any]:
