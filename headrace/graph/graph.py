@@ -74,8 +74,11 @@ class Graph:
             op = Operation(self, definition, name, inputs, attrs, output_types, control, "")
             if scopes.attrs:
                 for key, value in scopes.attrs.items():
-                    if key != "_class" or not scopes.colocation:  # colocation overrules it
-                        attrs.setdefault(key, value(op) if callable(value) else value)
+                    if key == "_class" and scopes.colocation:
+                        continue  # colocation overrules it
+                    value = value(op) if callable(value) else value
+                    if value is not None:
+                        attrs.setdefault(key, value)
             if scopes.gradient_overrides and definition.name in scopes.gradient_overrides:
                 attrs["_gradient_op_type"] = scopes.gradient_overrides[definition.name]
             if scopes.container and definition.is_stateful and attrs.get("container") == "":
@@ -385,6 +388,12 @@ class Graph:
             yield
         finally:
             scopes.attrs = old
+
+    def _kernel_label_map(self, op_to_kernel_label_map: dict[str, str]) -> Any:
+        """A block whose new operations of these types carry the attr `_kernel`; each type has one kernel here."""
+        return self._attr_scope(
+            {"_kernel": lambda op: op_to_kernel_label_map.get(op.type)} if op_to_kernel_label_map else {}
+        )
 
     @contextlib.contextmanager
     def _original_op_scope(self, op: Operation) -> Iterator[None]:
