@@ -368,9 +368,12 @@ class OpDef:
         return self
 
     def may_fail(self, op: Any) -> bool:
-        """Whether `op`, of this type, can fail on the values of its inputs."""
+        """Whether `op`, of this type, can fail on the values of its inputs once its program is built."""
         if self.effects & Effect.INTEGER_FALLIBLE:
-            return any(t._dtype.is_integer for t in op._inputs)
+            from headrace.graph.constant_value import constant_value
+
+            # What is wrong with a known divisor or exponent is found when the program is built.
+            return op._inputs[1]._dtype.is_integer and constant_value(op._inputs[1]) is None
         return bool(self.effects & Effect.FALLIBLE)
 
     @property

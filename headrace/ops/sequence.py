@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from headrace.graph import shapes
 from headrace.graph.op_def import define
@@ -43,6 +45,17 @@ def _range_size(op, start, limit, delta, error):
 
 
 @range_.lower
+def _range_lower(op, start: np.ndarray, limit: np.ndarray, delta: np.ndarray):
+    size = _range_size(op, start, limit, delta, op.invalid)
+    if start.dtype.kind in "iu" and size > _LITERAL_ELEMENTS:
+        return lax.iota(start.dtype, size) * delta + start
+    return _range_host(op, start, limit, delta)
+
+
+# Longer ranges are computed in the program instead of being a part of its text.
+_LITERAL_ELEMENTS = 1024
+
+
 @range_.host
 def _range_host(op, start: np.ndarray, limit: np.ndarray, delta: np.ndarray):
     size = _range_size(op, start, limit, delta, op.invalid)
@@ -95,8 +108,6 @@ def _lin_space_host(op, start, stop, num: np.ndarray):
     last = np.arange(count) == count - 1
     if isinstance(values, np.ndarray) and isinstance(stop, np.ndarray):
         return np.where(last, stop, values).astype(kind)
-    import jax.numpy as jnp
-
     return jnp.where(last, stop, values)
 
 

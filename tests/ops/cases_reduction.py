@@ -118,6 +118,7 @@ CASES += [
     Case("CumulativeLogsumexp", [np.array([1.0, 2.0, -1.0])] + [np.int32(0)], {"exclusive": True},
          [np.array([-np.inf, 1.0, np.logaddexp(1.0, 2.0)])], grad=False),
     Case("Range", [np.int32(2), np.int32(11), np.int32(3)], {}, [np.array([2, 5, 8])]),
+    Case("Range", [np.int32(5), np.int32(9005), np.int32(2)], {}, lambda a, b, c: np.arange(a, b, c)),
     Case("Range", [np.int64(5), np.int64(0), np.int64(-2)], {}, [np.array([5, 3, 1])]),
     Case("Range", [np.float32(0), np.float32(1), np.float32(0.1)], {}, lambda *a: np.arange(10) * 0.1, grad=False),
     Case("LinSpace", [np.float32(1), np.float32(2), np.int32(5)], {}, lambda a, b, n: np.linspace(a, b, n)),
