@@ -74,6 +74,9 @@ from headrace.api import (
     join_ops as join_ops,
 )
 from headrace.api import (
+    legacy_control_flow as legacy_control_flow,
+)
+from headrace.api import (
     linalg_ops as linalg_ops,
 )
 from headrace.api import (
@@ -87,6 +90,9 @@ from headrace.api import (
 )
 from headrace.api import (
     matmul_ops as matmul_ops,
+)
+from headrace.api import (
+    monotonic as monotonic,
 )
 from headrace.api import (
     nn_conv as nn_conv,

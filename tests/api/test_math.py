@@ -152,3 +152,19 @@ def test_gradients_that_no_difference_shows():
         slope = tf.gradients(tf.zeta(z, q), q)[0]
         near = (tf.zeta(z, q + 1e-6) - tf.zeta(z, q - 1e-6)) / 2e-6
         close(session.run(slope), session.run(near), "zeta")
+
+
+def test_rising_elements():
+    with tf.Session() as session:
+        for x, weak, strict in (
+            ([1, 1, 2], True, False),
+            ([[1.0, 2.0], [3.0, 4.0]], True, True),
+            ([2, 1], False, False),
+        ):
+            assert session.run([tf.is_non_decreasing(x), tf.math.is_strictly_increasing(x)]) == [
+                weak,
+                strict,
+            ]
+        assert session.run(tf.is_strictly_increasing(tf.zeros([0])))
+        with pytest.raises(TypeError, match="numeric"):
+            tf.is_non_decreasing(["a"])
