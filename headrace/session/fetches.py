@@ -8,6 +8,7 @@ from typing import Any
 from headrace.graph.graph import Graph
 from headrace.graph.indexed_slices import IndexedSlices, IndexedSlicesValue
 from headrace.graph.operation import Operation
+from headrace.graph.sparse_tensor import SparseTensor, SparseTensorValue
 from headrace.graph.tensor import Tensor
 
 # type -> (fetch function, feed function, feed function of partial runs); the newest registration goes first
@@ -37,6 +38,18 @@ def conversion_for(value: Any) -> Any:
         if isinstance(value, entry[0]):
             return entry
     return None
+
+
+def _sparse_parts(sparse: SparseTensor) -> list[Tensor]:
+    return [sparse.indices, sparse.values, sparse.dense_shape]
+
+
+register_session_run_conversion_functions(
+    SparseTensor,
+    lambda sparse: (_sparse_parts(sparse), lambda values: SparseTensorValue(*values)),
+    lambda sparse, value: list(zip(_sparse_parts(sparse), value, strict=True)),
+    _sparse_parts,
+)
 
 
 class Fetches:

@@ -88,6 +88,13 @@ class BaseSession:
         if options is not None or run_metadata is not None:
             return self._run_with_options(fetches, feed_dict, options, run_metadata)
         kind = fetches.__class__
+        if kind is Tensor and feed_dict.__class__ is dict:
+            # The shortest way, for what interactive loops do most: one tensor, fed tensors.
+            prepared = self._prepared.get((fetches, *feed_dict))
+            if prepared is not None and prepared.mutations == self._graph._mutations and not self._closed:
+                arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
+                run = prepared.step._compiled or prepared.step.run
+                return to_result(run(arrays)[0])
         if kind is Tensor or kind is Operation:
             key: Any = fetches
         elif kind is list or kind is tuple:
@@ -115,8 +122,9 @@ class BaseSession:
         if prepared is None or self._closed or prepared.mutations != self._graph._mutations:
             prepared, arrays = self._prepare_fed(key, fetches, feed_dict)
         else:
-            to_array = feeding.to_array
-            arrays = [to_array(t, v) for t, v in zip(prepared.tensors, feed_dict.values(), strict=True)]
+            arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
+        if prepared.single:
+            return to_result(prepared.step.run(arrays)[0])
         return self._finish(prepared, prepared.step.run(arrays))
 
     def _prepare_fed(self, key: Any, fetches: Any, feed_dict: Any) -> tuple[_Prepared, list[Any]]:
@@ -282,13 +290,10 @@ class BaseSession:
 def to_result(value: Any) -> Any:
     """What `run` returns for a computed value: an array that belongs to the caller, or a NumPy scalar."""
     kind = value.__class__
-    if kind is ARRAY:
-        # A copy, since the buffer may be a variable's and be written in place by the next run.
-        array = np.asarray(value)
-        return array.copy() if array.ndim else array[()]
-    if kind is np.ndarray:
-        # Interpreted runs may hand out constants or feeds: the caller gets an array of its own.
-        return value.copy() if value.ndim else value[()]
+    if kind is ARRAY or kind is np.ndarray:
+        # A copy: the buffer may be a variable's, a constant's or a feed, and the caller may write into the result.
+        array = np.array(value)
+        return array if array.ndim else array[()]
     return value
 
 
