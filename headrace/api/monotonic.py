@@ -23,7 +23,7 @@ def _steps(x: Any) -> Tensor:
 
 @export("is_non_decreasing", "math.is_non_decreasing", "debugging.is_non_decreasing")
 def is_non_decreasing(x: Any, name: str | None = None) -> Tensor:
-    """Whether no element is less than the one before it, in row-major order. Raises TypeError: x is not numeric."""
+    """Whether no element is less than the one before it, in row-major order. Raises TypeError: not numeric."""
     with name_scope(name, "is_non_decreasing", [x]):
         steps = _steps(x)
         return reduce_all(raw.LessEqual(convert_to_tensor(0, steps.dtype), steps))
@@ -31,7 +31,7 @@ def is_non_decreasing(x: Any, name: str | None = None) -> Tensor:
 
 @export("is_strictly_increasing", "math.is_strictly_increasing", "debugging.is_strictly_increasing")
 def is_strictly_increasing(x: Any, name: str | None = None) -> Tensor:
-    """Whether each element is greater than the one before it, in row-major order. Raises TypeError: x is not numeric."""
+    """Whether each element is greater than the one before it, in row-major order. Raises TypeError: not numeric."""
     with name_scope(name, "is_strictly_increasing", [x]):
         steps = _steps(x)
         return reduce_all(raw.Less(convert_to_tensor(0, steps.dtype), steps))
