@@ -19,8 +19,6 @@ LEFT_OUT = ("tf.compat.v", "tf.lite.", "tf.tpu.", "tf.test.mock")
 # Where Headrace differs on purpose. {public name: why}
 DIFFERS = {
     "tf.Operation.__init__": "operations are made by Graph.create_op and tf.raw_ops alone",
-    "tf.raw_ops.Equal": "incompatible_shape_error is not in 1.15.0's table of ops",
-    "tf.raw_ops.NotEqual": "incompatible_shape_error is not in 1.15.0's table of ops",
     "tf.raw_ops.ImageSummary": "the table has bad_color as the text of a proto",
     "tf.raw_ops.PrintV2": "the table has a newline as two characters",
 }

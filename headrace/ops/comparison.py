@@ -55,8 +55,55 @@ _comparison("Less", _REAL, lax.lt, np.less)
 _comparison("LessEqual", _REAL, lax.le, np.less_equal)
 _comparison("Greater", _REAL, lax.gt, np.greater)
 _comparison("GreaterEqual", _REAL, lax.ge, np.greater_equal)
-_comparison("Equal", _EQUAL, lax.eq, np.equal)
-_comparison("NotEqual", _EQUAL, lax.ne, np.not_equal)
+
+
+def _equality(
+    name: str, lower: Callable[[Any, Any], Any], host: Callable[[Any, Any], Any], otherwise: bool
+) -> None:
+    """A comparison whose answer for shapes that do not broadcast is an error, or `otherwise`, by an attr."""
+    definition = define(
+        name,
+        "x: T, y: T -> z: bool",
+        f"T: {{{_EQUAL}}}, incompatible_shape_error: bool = true",
+    )
+
+    def is_plain(op, x, y) -> bool:
+        """Whether the shapes broadcast, or the op says that they must."""
+        if op.attr("incompatible_shape_error") or x is None or y is None:
+            return True
+        pairs = zip(reversed(x), reversed(y), strict=False)
+        return all(a == b or 1 in (a, b) or None in (a, b) for a, b in pairs)
+
+    @definition.shape
+    def shape_rule(op, x, y):
+        if not op.attr("incompatible_shape_error") and not (
+            shapes.is_known(x) and shapes.is_known(y)
+        ):
+            return None
+        return shapes.broadcast(op, x, y) if is_plain(op, x, y) else ()
+
+    @definition.lower
+    def lower_rule(op, x, y):
+        return (
+            lower(*broadcast_values(x, y))
+            if is_plain(op, x.shape, y.shape)
+            else np.asarray(otherwise)
+        )
+
+    @definition.host
+    def host_rule(op, x, y):
+        if not is_plain(op, x.shape, y.shape):
+            return np.asarray(otherwise)
+        try:
+            return np.asarray(host(x, y), np.bool_)
+        except ValueError:
+            raise op.invalid(f"Incompatible shapes: {list(x.shape)} vs. {list(y.shape)}") from None
+
+    definition.not_differentiable()
+
+
+_equality("Equal", lax.eq, np.equal, otherwise=False)
+_equality("NotEqual", lax.ne, np.not_equal, otherwise=True)
 _comparison("LogicalAnd", None, lax.bitwise_and, np.logical_and)
 _comparison("LogicalOr", None, lax.bitwise_or, np.logical_or)
 

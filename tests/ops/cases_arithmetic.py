@@ -153,6 +153,8 @@ CASES += [
     Case("Less", [np.array([2**63], np.uint64), np.array([1], np.uint64)], {}, np.less),
     Case("Equal", [_WORDS, np.array(b"b", object)], {}, [np.array([False, True])]),
     Case("NotEqual", [_Z, _W], {}, np.not_equal),
+    Case("Equal", [np.zeros(2), np.zeros(3)], {"incompatible_shape_error": False}, np.array(False), static=False),
+    Case("NotEqual", [np.zeros(2), np.zeros(3)], {"incompatible_shape_error": False}, np.array(True), static=False),
     Case("Equal", [_B, np.array(True)], {}, np.equal),
     Case("LogicalAnd", [_B, _B[0]], {}, np.logical_and),
     Case("LogicalOr", [_B, _B[0]], {}, np.logical_or),
