@@ -207,26 +207,23 @@ def _runtime_places(op, axes: Layout, x, w) -> list[int]:
 
 def _backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
     axes = layout(op.attr("data_format"))
-    x = jax.ShapeDtypeStruct(_full_sizes(op, axes, input_sizes, dy), dy.dtype)
+    x = _operand(op, axes, input_sizes, dy, "input_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(x.shape, x.dtype)
     return _transpose(op, lambda x: _convolve(op, axes, x, w), x, dy)
 
 
-def _full_sizes(op, axes: Layout, input_sizes, dy) -> tuple[int, ...]:
-    """The shape of the input that `input_sizes` describes: all its sizes, or (as TF takes too) its spatial ones and the
-    channels, with the batch that of `dy`."""
-    sizes = tuple(int(s) for s in input_sizes.reshape(-1))
-    if len(sizes) != axes.rank:
-        raise op.invalid(f"input_sizes must hold {axes.rank} sizes, got {sizes}")
-    return sizes
+def _operand(op, axes: Layout, sizes: np.ndarray, dy, what: str) -> jax.ShapeDtypeStruct:
+    """The operand whose shape the argument `what` describes. Raises InvalidArgumentError: of another rank."""
+    shape = tuple(int(size) for size in sizes.reshape(-1))
+    if len(shape) != axes.rank:
+        raise op.invalid(f"{what} must hold {axes.rank} sizes, got {shape}")
+    return jax.ShapeDtypeStruct(shape, dy.dtype)
 
 
 def _backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
     axes = layout(op.attr("data_format"))
-    w = jax.ShapeDtypeStruct(tuple(int(s) for s in filter_sizes.reshape(-1)), dy.dtype)
-    if len(w.shape) != axes.rank:
-        raise op.invalid(f"filter_sizes must hold {axes.rank} sizes, got {w.shape}")
+    w = _operand(op, axes, filter_sizes, dy, "filter_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(w.shape, w.dtype)
     return _transpose(op, lambda w: _convolve(op, axes, x, w), w, dy)
@@ -469,7 +466,7 @@ def _depthwise_lower(op, x, w):
 @depthwise_backprop_input.lower
 def _depthwise_backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
     axes = layout(op.attr("data_format"))
-    x = jax.ShapeDtypeStruct(_full_sizes(op, axes, input_sizes, dy), dy.dtype)
+    x = _operand(op, axes, input_sizes, dy, "input_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(x.shape, x.dtype)
     return _transpose(op, lambda x: _convolve_depthwise(op, axes, x, w), x, dy)
@@ -478,9 +475,7 @@ def _depthwise_backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
 @depthwise_backprop_filter.lower
 def _depthwise_backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
     axes = layout(op.attr("data_format"))
-    w = jax.ShapeDtypeStruct(tuple(int(s) for s in filter_sizes.reshape(-1)), dy.dtype)
-    if len(w.shape) != 4:
-        raise op.invalid(f"filter_sizes must hold 4 sizes, got {w.shape}")
+    w = _operand(op, axes, filter_sizes, dy, "filter_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(w.shape, w.dtype)
     return _transpose(op, lambda w: _convolve_depthwise(op, axes, x, w), w, dy)

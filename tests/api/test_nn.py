@@ -85,6 +85,26 @@ def test_embedding_gradient_is_sparse():
     assert values[:, 0].tolist() == [1.0, 2.0, 4.0]
 
 
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_embedding_of_a_partitioned_variable(use_resource):
+    """Each part gets the gradient of its own rows only."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        table = tf.get_variable(
+            "t",
+            initializer=np.arange(14, dtype=np.float32).reshape(7, 2),
+            partitioner=tf.fixed_size_partitioner(3),
+            use_resource=use_resource,
+        )
+        ids = tf.placeholder(tf.int64, [None])
+        rows = tf.nn.embedding_lookup(table, ids, "div")
+        grads = tf.gradients(rows, list(table))
+        session.run(tf.global_variables_initializer())
+        for wanted, parts in (([0, 6, 3, 3], [[0], [0, 0], [1]]), ([4], [[], [1], []])):
+            got, indices = session.run([rows, [g.indices for g in grads]], {ids: wanted})
+            assert got[:, 0].tolist() == [2 * i for i in wanted]
+            assert [i.tolist() for i in indices] == parts
+
+
 # ---- what is refused
 
 _ONES = np.ones((1, 4, 4, 2), np.float32)
