@@ -91,7 +91,7 @@ def test_embedding_of_a_partitioned_variable(use_resource):
     with tf.Graph().as_default(), tf.Session() as session:
         table = tf.get_variable(
             "t",
-            initializer=np.arange(14, dtype=np.float32).reshape(7, 2),
+            initializer=tf.constant(np.arange(14, dtype=np.float32).reshape(7, 2)),
             partitioner=tf.fixed_size_partitioner(3),
             use_resource=use_resource,
         )
