@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+from headrace.api.array_ops import dense_shape_of
 from headrace.api.export import export, export_op
 from headrace.api.framework import name_scope
 from headrace.core import dtypes
@@ -84,8 +87,26 @@ _UNARY = {
 
 for _type, _names in _BINARY.items():
     export_op(_type, "x, y", *_names)
+# Of a sparse tensor these take the values: they are 0 where x is 0 (or TensorFlow acts as if they were).
+_SPARSE = frozenset({"Neg", "Sign", "Square", "Sqrt", "Erf", "Tanh", "BesselI0e", "BesselI1e"})
+
+
+def _of_values(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    """`function(x, name)`, which of a sparse tensor makes one with the function of its values."""
+
+    @functools.wraps(function)
+    def mapped(x: Any, name: str | None = None) -> Any:
+        if x.__class__ is Tensor or dense_shape_of(x) is None:
+            return function(x, name=name)
+        return type(x)(x.indices, function(x.values, name=name), x.dense_shape)
+
+    return mapped
+
+
 for _type, _names in _UNARY.items():
-    export_op(_type, "x", *_names)
+    _function = export_op(_type, "x", *_names)
+    if _type in _SPARSE:
+        export(*_names)(_of_values(_function))
 
 export_op("Atan2", "y, x", "atan2", "math.atan2")
 export_op("NextAfter", "x1, x2", "math.nextafter")
@@ -205,6 +226,7 @@ def pow(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 
 @export("abs", "math.abs")
+@_of_values
 def abs(x: Any, name: str | None = None) -> Tensor:
     """The absolute value; of a complex number its length, in the real type."""
     with name_scope(name, "Abs", [x]) as scope:
