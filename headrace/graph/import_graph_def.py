@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensorboard.compat.proto import graph_pb2
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
 from headrace.core import device_spec, errors
 from headrace.core.dtypes import DType
@@ -116,11 +117,31 @@ def _converted(graph: Graph, name: str | None, input_map: dict[str, Any]) -> dic
 
 
 @dataclass(slots=True)
+class Unit:
+    """A loop or branch of an old GraphDef: its inputs (as NodeDefs have them), and what adds it.
+
+    build(tensors of the inputs, scope of the import) -> tensors of its results.
+    """
+
+    inputs: list[str]
+    build: Callable[[list[Tensor], str], list[Tensor]]
+
+
+ConvertControlFlow = Callable[[Any], tuple[list[Any], dict[str, Unit]] | None]
+convert_control_flow: ConvertControlFlow | None = None
+"""GraphDef -> its nodes without Switch, Merge, Enter, Exit, and the loops and branches that these were; or None.
+
+`api/legacy_control_flow.py` sets it: loops and branches are built with functions of that room.
+"""
+
+
+@dataclass(slots=True)
 class _Node:
     """A NodeDef with its inputs taken apart."""
 
     proto: Any
     definition: OpDef
+    unit: Unit | None = None
     data: list[tuple[str, int, str]] = field(default_factory=list)  # (node, output, as written)
     control: list[tuple[str, str]] = field(default_factory=list)
 
@@ -155,6 +176,8 @@ class _Importer:
         self._used: set[Any] = set()
         self._names: dict[str, str] = {}  # name in the GraphDef -> name in the graph
         self.made: dict[str, Operation] = {}
+        self._outputs: dict[str, list[Tensor]] = {}  # of these, and of loops and branches
+        self._protos: Iterable[Any] = graph_def.node
 
     def run(self) -> None:
         check_versions(self._graph_def.versions)
@@ -167,7 +190,15 @@ class _Importer:
         for node in order:
             self._check_colocation(node, nodes)
         for node in order:
-            self.made[node.proto.name] = self._add(node)
+            name = node.proto.name
+            inputs = self._inputs(node)
+            if node.unit is not None:
+                self._outputs[name] = node.unit.build(
+                    inputs, f"{self._prefix}/" if self._prefix else ""
+                )
+            else:
+                self.made[name] = self._add(node, inputs)
+                self._outputs[name] = self.made[name]._outputs
         self._set_devices()
         unused = [
             written
@@ -218,6 +249,17 @@ class _Importer:
         for proto in self._graph_def.node:
             if proto.name in nodes:
                 raise ValueError(f"Node '{proto.name}' is not unique")
+            nodes[proto.name] = _Node(proto, REGISTRY["NoOp"])
+        converted = (
+            convert_control_flow(self._graph_def) if convert_control_flow is not None else None
+        )
+        self._protos, units = converted or (self._graph_def.node, {})
+        nodes.clear()
+        for name, unit in units.items():
+            proto = NodeDef(name=name, op="NoOp", input=unit.inputs)
+            nodes[name] = _Node(proto, REGISTRY["NoOp"], unit)
+            self._take_apart(nodes[name])
+        for proto in self._protos:
             definition = REGISTRY.get(proto.op)
             if definition is None:
                 raise errors.NotFoundError(
@@ -226,16 +268,8 @@ class _Importer:
                     f"Op type not registered '{proto.op}' in this binary (node '{proto.name}'). Make sure the Op "
                     "and Kernel are registered in the binary running in this process.",
                 )
-            node = nodes[proto.name] = _Node(proto, definition)
-            for text in proto.input:
-                if text[0] == "^":
-                    node.control.append((text[1:], text))
-                else:
-                    source, colon, index = text.rpartition(":")
-                    if colon and index.isdigit():
-                        node.data.append((source, int(index), text))
-                    else:
-                        node.data.append((text, 0, text))
+            nodes[proto.name] = _Node(proto, definition)
+            self._take_apart(nodes[proto.name])
         for node in nodes.values():
             for source, index, text in node.data:
                 if (source, index) not in self._map and source not in nodes:
@@ -244,6 +278,18 @@ class _Importer:
                 if source not in self._control_map and source not in nodes:
                     raise ValueError(f"Node '{node.proto.name}': Unknown input node '{text}'")
         return nodes
+
+    @staticmethod
+    def _take_apart(node: _Node) -> None:
+        for text in node.proto.input:
+            if text[0] == "^":
+                node.control.append((text[1:], text))
+            else:
+                source, colon, index = text.rpartition(":")
+                if colon and index.isdigit():
+                    node.data.append((source, int(index), text))
+                else:
+                    node.data.append((text, 0, text))
 
     def _sorted(self, nodes: dict[str, _Node]) -> list[_Node]:
         """The nodes, each after its inputs; otherwise in the order of the GraphDef."""
@@ -269,18 +315,14 @@ class _Importer:
         if len(order) < len(nodes):
             left = [name for name in nodes if waiting[name]]
             kinds = sorted({nodes[name].proto.op for name in left})
-            if "NextIteration" in kinds:
-                raise errors.UnimplementedError(
-                    None,
-                    None,
-                    f"GraphDef holds a loop of the older kind, through {', '.join(left[:5])} ({', '.join(kinds)})",
-                )
-            raise ValueError(f"{len(left)} nodes in a cycle: {', '.join(left[:5])}")
+            raise ValueError(
+                f"{len(left)} nodes in a cycle: {', '.join(left[:5])} ({', '.join(kinds)})"
+            )
         return order
 
     def _choose_names(self, order: Iterable[_Node]) -> None:
         """Names under the scope, with `_1`, `_2`, ... where one is taken by a node or is a scope of nodes."""
-        names = [node.proto.name for node in order]
+        names = [node.proto.name for node in order if node.unit is None]
         taken = set(self._graph._by_name)
         scopes = {scope for name in taken for scope in _scopes_of(name)}
         to_come = frozenset(names) if not self._prefix else frozenset()
@@ -303,23 +345,29 @@ class _Importer:
 
     # ---- adding
 
-    def _add(self, node: _Node) -> Operation:
-        proto, definition = node.proto, node.definition
-        attrs = self._attrs(node)
+    def _inputs(self, node: _Node) -> list[Tensor]:
+        """The tensors that the node takes. Raises ValueError: one is not there."""
         inputs = []
         for source, index, _ in node.data:
             mapped = self._map.get((source, index))
             if mapped is not None:
                 self._used.add((source, index))
+                if mapped.graph is not self._graph and self._graph.building_function:
+                    mapped = self._graph.capture(mapped)  # type: ignore[attr-defined]
                 inputs.append(mapped)
                 continue
-            outputs = self.made[source]._outputs
+            outputs = self._outputs[source]
             if index >= len(outputs):
                 raise ValueError(
-                    f"Node '{proto.name}': Connecting to invalid output {index} of source node {source} which has "
+                    f"Node '{node.proto.name}': Connecting to invalid output {index} of source node {source} which has "
                     f"{len(outputs)} outputs"
                 )
             inputs.append(outputs[index])
+        return inputs
+
+    def _add(self, node: _Node, inputs: list[Tensor]) -> Operation:
+        proto, definition = node.proto, node.definition
+        attrs = self._attrs(node)
         control = []
         for source, _ in node.control:
             if source in self._control_map:
@@ -404,7 +452,7 @@ class _Importer:
     def _set_devices(self) -> None:
         """Device functions apply to what the GraphDef asks for; colocated nodes take the device of their anchor."""
         colocated = []
-        for proto in self._graph_def.node:
+        for proto in self._protos:
             op = self.made[proto.name]
             anchors = [
                 g[len(_COLOCATION) :]

@@ -93,7 +93,69 @@ def shared(tf):
     return [*grads, *again], {}
 
 
+def old_loops(tf):
+    """Loops as TensorFlow 1.15 writes them: several variables, what does not change, growing shapes, one in another."""
+    limit = tf.placeholder_with_default(np.int32(5), [], name="limit")
+    w = tf.Variable(_values(2, 2), name="w")
+    x = tf.constant(_values(2, 2), name="x")
+    i, total = tf.while_loop(
+        lambda i, total: i < limit,
+        lambda i, total: (i + 1, tf.tanh(tf.matmul(total, w) + x) + 0.5),
+        [0, tf.ones([2, 2])],
+        name="loop",
+    )
+    grown = tf.while_loop(
+        lambda i, rows: tf.reduce_sum(rows) < 12.0,
+        lambda i, rows: (i + 1, tf.concat([rows, tf.fill([1, 2], tf.cast(i, tf.float32))], 0)),
+        [tf.constant(1), tf.zeros([1, 2])],
+        shape_invariants=[tf.TensorShape([]), tf.TensorShape([None, 2])],
+        name="grow",
+    )[1]
+
+    def outer(i, acc):
+        inner = tf.while_loop(
+            lambda j, a: j < i, lambda j, a: (j + 1, a + j * limit), [0, acc], name="inner"
+        )
+        return i + 1, inner[1] + 1
+
+    nested = tf.while_loop(lambda i, acc: i < 4, outer, [0, 0], name="nested")[1]
+    return [i, total, grown, nested, tf.identity(total * 2.0, name="after")], {}
+
+
+def old_branches(tf):
+    """Conditions as TensorFlow 1.15 writes them: several results, constants, one in another, in and around loops."""
+    x = tf.constant(3.0, name="x")
+    found = []
+    for flag in (True, False):
+        pred = tf.placeholder_with_default(flag, [], name=f"flag{flag:d}")
+        found += tf.cond(
+            pred, lambda: (x * 2.0, tf.constant(1)), lambda: (x - 1.0, tf.constant(2)), name="pair"
+        )
+        inner = lambda: tf.cond(x > 5.0, lambda: x * 10.0, lambda: x * 100.0, name="inner")  # noqa: E731
+        found.append(tf.cond(pred, inner, lambda: x, name="outer"))
+        found.append(
+            tf.cond(
+                pred,
+                lambda: tf.while_loop(lambda v: v < 50.0, lambda v: v * x, [x], name="loop"),
+                lambda: tf.constant(7.0),
+                name="around",
+            )
+        )
+    collatz = tf.while_loop(
+        lambda n, steps: n > 1,
+        lambda n, steps: (
+            tf.cond(tf.equal(n % 2, 0), lambda: n // 2, lambda: 3 * n + 1),
+            steps + 1,
+        ),
+        [27, 0],
+        name="collatz",
+    )[1]
+    return [*found, collatz], {}
+
+
 PROGRAMS = {f.__name__: f for f in (dense, resources, scopes, values, shared)}
+# As nodes Switch, Merge, Enter, ... in TensorFlow; here they are If and While from the start.
+OLD_CONTROL_FLOW = {f.__name__: f for f in (old_loops, old_branches)}
 
 
 def describe(node):

@@ -21,7 +21,7 @@ DATA = os.path.join(HERE, "..", "data", "graphs")
 def build_and_run(tf, name):
     """(GraphDef, names of the fetches, their values, feeds, name of the initialiser) of a program."""
     with tf.Graph().as_default() as graph:
-        fetches, feeds = programs.PROGRAMS[name](tf)
+        fetches, feeds = {**programs.PROGRAMS, **programs.OLD_CONTROL_FLOW}[name](tf)
         before = graph.as_graph_def()
         init = tf.global_variables_initializer()
         found = []
@@ -34,7 +34,10 @@ def build_and_run(tf, name):
 
 def save(tf, folder):
     answers, arrays = {}, {}
-    for name in programs.PROGRAMS:
+    names = list(programs.PROGRAMS)
+    if tf.__name__ == "tensorflow":
+        names += list(programs.OLD_CONTROL_FLOW)
+    for name in names:
         graph_def, before, names, found, feeds, init = build_and_run(tf, name)
         with open(os.path.join(folder, name + ".pb"), "wb") as f:
             f.write(graph_def.SerializeToString())

@@ -1,0 +1,75 @@
+"""GraphDefs with Switch, Merge and Enter nodes: what becomes of them (test_against_tensorflow.py has values)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import headrace as tf
+
+DATA = Path(__file__).parents[1] / "data/graphs"
+
+
+def load(name):
+    return tf.GraphDef.FromString((DATA / f"{name}.pb").read_bytes())
+
+
+def kinds(graph):
+    return {op.type for op in graph.get_operations()}
+
+
+@pytest.mark.parametrize("name, functional", [("old_loops", "While"), ("old_branches", "If")])
+def test_they_become_functions_and_results_keep_their_names(name, functional):
+    tf.import_graph_def(load(name), name="in")
+    graph = tf.get_default_graph()
+    assert functional in kinds(graph)
+    assert not kinds(graph) & {"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond"}
+    result = "in/loop/Exit_1" if name == "old_loops" else "in/pair/Merge"
+    assert graph.get_operation_by_name(result).type == "Identity"
+    # What is exported now loads again, here and elsewhere.
+    again = graph.as_graph_def()
+    with tf.Graph().as_default() as other:
+        tf.import_graph_def(again, name="")
+    assert kinds(other) == kinds(graph)
+
+
+def test_an_old_loop_may_be_imported_inside_branches_and_loops():
+    exported = load("old_loops")
+
+    def run_loop():
+        (after,) = tf.import_graph_def(
+            exported, {"limit:0": tf.constant(1), "w/read:0": tf.zeros([2, 2])}, ["after:0"]
+        )
+        return after
+
+    flag = tf.placeholder(tf.bool, [])
+    y = tf.cond(flag, run_loop, lambda: tf.zeros([2, 2]))
+    with tf.Session() as sess:
+        assert sess.run(y, {flag: False}).tolist() == [[0, 0], [0, 0]]
+        # One iteration: 2 (tanh(x) + 0.5), with x from the GraphDef.
+        x = tf.make_ndarray({n.name: n for n in exported.node}["x"].attr["value"].tensor)
+        np.testing.assert_allclose(sess.run(y, {flag: True}), 2 * (np.tanh(x) + 0.5), rtol=1e-6)
+
+
+def test_gradients_pass_through_an_old_loop():
+    w = tf.constant(np.full((2, 2), 0.1, np.float32))
+    (after,) = tf.import_graph_def(load("old_loops"), {"w/read:0": w}, ["after:0"])
+    (dw,) = tf.gradients(after, w)
+    with tf.Session():
+        error = tf.test.compute_gradient_error(
+            w, [2, 2], after, [2, 2], np.full((2, 2), 0.1, np.float32)
+        )
+        assert error < 2e-2 and np.abs(dw.eval()).max() > 1
+
+
+def test_control_flow_that_no_function_made_is_refused():
+    graph_def = tf.GraphDef()
+    p = graph_def.node.add(name="p", op="Placeholder")
+    p.attr["dtype"].type = tf.bool.as_datatype_enum
+    m = graph_def.node.add(name="m", op="Merge", input=["p", "p"])
+    m.attr["T"].type, m.attr["N"].i = tf.bool.as_datatype_enum, 2
+    with pytest.raises(
+        tf.errors.UnimplementedError,
+        match=r"Merge node 'm' of the GraphDef is no end of a tf\.cond",
+    ):
+        tf.import_graph_def(graph_def)
