@@ -39,6 +39,10 @@ class Effect:
 # Effects of ops that may still be computed ahead: a failure is then met where it would have been.
 MAY_FAIL = Effect.FALLIBLE | Effect.INTEGER_FALLIBLE
 
+PADDED = "_padded"
+"""An attr (one that TensorFlow passes over) of a node whose output's length depends on values: where it is set, those who
+use the output do not mind more rows, which name no row of theirs. The node then need not run on the host."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArgSpec:

@@ -25,12 +25,19 @@ def _position(rank: int) -> str:
     return f"[{','.join(['{}'] * rank)}]" if rank else ""
 
 
-def check_rows(op: Any, indices: Any, limit: int) -> None:
-    """Makes the run fail where an element of `indices` is not in [0, limit)."""
+def padding_row(kind: np.dtype) -> Any:
+    """The row number that stands for padding: no row has it."""
+    return np.iinfo(kind).max
+
+
+def check_rows(op: Any, indices: Any, limit: int, padded: bool = False) -> None:
+    """Makes the run fail where an element of `indices` is not in [0, limit), nor padding if `padded` is set."""
     if indices.size == 0:
         return
     xp = _array_module(indices)
     bad = xp.logical_or(indices < 0, indices >= limit)
+    if padded:
+        bad = xp.logical_and(bad, indices != padding_row(indices.dtype))
     flat, where = _first_bad(bad, xp)
     checks.fail_if(
         op,

@@ -1,6 +1,7 @@
 """Which rows, and rows by number: Where, Unique, ListDiff, DynamicPartition, DynamicStitch, OneHot.
 
-The shapes of most outputs depend on values, so these run on the host unless their inputs are known.
+The shapes of most outputs depend on values, so these run on the host unless their inputs are known. A Unique whose users do
+not mind padding (`op_def.PADDED`) may run in a program.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import Effect, OpDef, define
 from headrace.graph.tensor import Dims
+from headrace.lowering.index_checks import padding_row
 from headrace.ops.reshape import is_static
 
 # ---- Where
@@ -71,6 +73,22 @@ def _unique(op, x, axis: int | None, counts: bool):
     return values, index
 
 
+def _padded_unique(op, x):
+    """For row numbers: the different ones, sorted, then padding up to the length of x; and the place of each among them."""
+    if x.ndim != 1:
+        raise op.invalid(f"unique expects a 1D vector, got shape {shapes.brackets(x.shape)}.")
+    kind = op.output_dtype(1).np_dtype
+    if not x.size:
+        return x, jnp.zeros(0, kind)
+    order = jnp.argsort(x)
+    ordered = x[order]
+    is_new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
+    number = jnp.cumsum(is_new, dtype=kind) - np.ones((), kind)
+    values = jnp.full(x.shape, padding_row(x.dtype), x.dtype).at[number].set(ordered)
+    index = jnp.zeros(x.shape, kind).at[order].set(number, unique_indices=True)
+    return values, index
+
+
 def _define_unique(name: str, has_axis: bool, counts: bool) -> OpDef:
     definition = define(
         name,
@@ -101,6 +119,8 @@ def _define_unique(name: str, has_axis: bool, counts: bool) -> OpDef:
             raise op.invalid(
                 f"axis does not support input tensors larger than 1 elements, got {axis.size}"
             )
+        if not is_static(x):
+            return _padded_unique(op, x)
         at = None if axis is None or not axis.size else int(axis.reshape(-1)[0])
         return _unique(op, x, at, counts)
 

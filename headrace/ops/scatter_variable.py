@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.graph import shapes
 from headrace.graph.handles import handle_dims
-from headrace.graph.op_def import Effect, define
+from headrace.graph.op_def import PADDED, Effect, define
 from headrace.lowering.index_checks import check_positions, check_rows
 
 # ---- ScatterUpdate, ScatterAdd, ...: row numbers along the first axis
@@ -36,10 +36,14 @@ def _resource_scatter_shape(op, handle, indices, updates):
     _check_rows_shape(op, handle_dims(op._inputs[0]), indices, updates)
 
 
+def _takes_padded_rows(op) -> bool:
+    return PADDED in op._inputs[1]._op._attrs
+
+
 def _scatter_rule(kind: str, returns_ref: bool) -> Callable[..., Any]:
     def scatter(op, ref, indices, updates):
         params = ref.read()
-        check_rows(op, indices, params.shape[0])
+        check_rows(op, indices, params.shape[0], padded=op.facts)
         wanted = (*indices.shape, *params.shape[1:])
         if updates.shape not in ((), wanted):
             raise op.invalid(
@@ -64,6 +68,7 @@ def _define_scatter(kind: str, element: str, resource_element: str, locking: str
         writes=("ref",),
     )
     reference.shape(_scatter_shape)
+    reference.facts(_takes_padded_rows)
     reference.lower(_scatter_rule(kind, returns_ref=True))
     reference.host(_scatter_rule(kind, returns_ref=True))
     reference.not_differentiable()
@@ -76,6 +81,7 @@ def _define_scatter(kind: str, element: str, resource_element: str, locking: str
         writes=("resource",),
     )
     resource.shape(_resource_scatter_shape)
+    resource.facts(_takes_padded_rows)
     resource.lower(_scatter_rule(kind, returns_ref=False))
     resource.host(_scatter_rule(kind, returns_ref=False))
     resource.not_differentiable()

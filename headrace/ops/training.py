@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from headrace.graph import shapes
-from headrace.graph.op_def import Effect, define
+from headrace.graph.handles import handle_dims
+from headrace.graph.op_def import PADDED, Effect, define
+from headrace.lowering.index_checks import check_rows
 
 _TYPES = "T: {numeric}"
 _INDEX = "Tindices: {int32, int64}"
@@ -71,50 +74,150 @@ def _define(
         f"{', '.join(inputs)} -> {'out: Ref(T)' if is_ref else ''}",
         ", ".join(a for a in (_TYPES, _INDEX if is_sparse else "", _LOCKING, attrs) if a),
         writes=states,
-        effects=Effect.NONE if is_ref else Effect.STATEFUL,
+        effects=(Effect.NONE if is_ref else Effect.STATEFUL)
+        | (Effect.FALLIBLE if is_sparse else Effect.NONE),
+        checked_inputs=("indices",) if is_sparse else (),
     )
     count = len(states)
     gradient = next(n for n in names if n in ("grad", "delta"))
 
     @definition.shape
     def shape(op: Any, *dims: Any) -> Any:
-        merged = dims[0] if is_ref else None
-        if is_ref:
-            for other, what in zip(dims[1:count], states[1:], strict=True):
-                merged = shapes.merge(op, merged, other, f"var and {what}")
+        held = dims[:count] if is_ref else [handle_dims(t) for t in op._inputs[:count]]
+        merged = held[0]
+        for other, what in zip(held[1:], states[1:], strict=True):
+            merged = shapes.merge(op, merged, other, f"var and {what}")
         for short, given in zip(names, dims[count:], strict=True):
             if short == gradient:
-                if not is_sparse and is_ref:
-                    merged = shapes.merge(op, merged, given, f"var and {short}")
-            elif short == "indices":
-                shapes.with_rank(op, given, 1, short)
-            else:
+                if is_sparse and given:
+                    _check_rows_shape(op, given, dims[count + names.index("indices")])
+                    given = (None, *given[1:])
+                merged = shapes.merge(op, merged, given, f"var and {short}")
+            elif short != "indices":
                 shapes.with_rank(op, given, 0, short)
         return merged if is_ref else []
+
+    if is_sparse:
+        place = count + names.index("indices")
+        definition.facts(lambda op: _facts_of_rows(op._inputs[place]._op))
 
     def rule(op: Any, *values: Any) -> Any:
         slots = values[:count]
         given = dict(zip(names, values[count:], strict=True))
         old = [s.read() for s in slots]
-        xp = _numpy_or_jax(old[0])
-        if not is_sparse:
-            if tuple(given[gradient].shape) != tuple(old[0].shape):
+        for value, what in zip(old[1:], states[1:], strict=True):
+            if value.shape != old[0].shape:
                 raise op.invalid(
-                    f"var and {gradient} do not have the same shape{list(old[0].shape)} {list(given[gradient].shape)}"
+                    f"var and {what} do not have the same shape{_text(old[0])} {_text(value)}"
                 )
-            new = update(op, xp, *old, **given)
+        if is_sparse:
+            _update_rows(op, update, slots, old, given, gradient)
+        else:
+            if given[gradient].shape != old[0].shape:
+                raise op.invalid(
+                    f"var and {gradient} do not have the same shape{_text(old[0])} {_text(given[gradient])}"
+                )
+            new = update(op, _numpy_or_jax(old[0]), *old, **given)
             for slot, value, before in zip(slots, new, old, strict=True):
                 slot.write(value.astype(before.dtype))
-        else:
-            rows = given.pop("indices")
-            new = update(op, xp, *[o[rows] for o in old], **given)
-            for slot, value, before in zip(slots, new, old, strict=True):
-                slot.write_rows("Update", (rows,), value.astype(before.dtype))
         return slots[0] if is_ref else ()
 
     definition.lower(rule)
     definition.host(rule)
     definition.not_differentiable()
+
+
+def _text(value: Any) -> str:
+    return f"[{','.join(map(str, value.shape))}]"
+
+
+# ---- some rows of a variable
+
+
+def _check_rows_shape(op: Any, grad: Any, indices: Any) -> None:
+    indices = shapes.with_rank(op, indices, 1, "indices")
+    if indices is not None:
+        shapes.merge(op, grad[:1], indices, "the rows of grad and indices")
+
+
+def _facts_of_rows(source: Any) -> tuple[bool, bool]:
+    """Whether the rows that an operation names differ from each other, and whether padding is among them."""
+    return source.type in ("Unique", "UniqueV2"), PADDED in source._attrs
+
+
+def _update_rows(
+    op: Any,
+    update: Callable[..., Any],
+    slots: Any,
+    old: list[Any],
+    given: dict[str, Any],
+    gradient: str,
+) -> None:
+    """Applies `update` to the rows that `indices` names; to a row named more than once, one time after the other."""
+    rows, grad = given.pop("indices"), given[gradient]
+    if rows.ndim != 1:
+        raise op.invalid("indices must be one-dimensional")
+    if not old[0].shape:
+        raise op.invalid("var must be at least 1 dimensional")
+    if grad.shape[1:] != old[0].shape[1:]:
+        raise op.invalid(
+            f"var and grad must match in their rows, got {_text(old[0])} and {_text(grad)}"
+        )
+    if grad.shape[:1] != rows.shape:
+        raise op.invalid("grad must be the same size as indices in the first dimension.")
+    differ, padded = op.facts
+    check_rows(op, rows, old[0].shape[0], padded)
+    known = all(isinstance(v, (np.ndarray, np.generic)) for v in (*old, rows, grad))
+    if known and not differ:
+        differ = len(np.unique(rows)) == len(rows)
+    if not differ:
+        tables = _one_after_the_other(op, update, old, rows, given, gradient, known)
+        for slot, table in zip(slots, tables, strict=True):
+            slot.write(table)
+        return
+    if known:
+        before = [table[rows] for table in old]
+    else:
+        before = [
+            jnp.asarray(table).at[rows].get(mode="clip", wrap_negative_indices=False)
+            for table in old
+        ]
+    new = update(op, _numpy_or_jax(before[0]), *before, **given)
+    for slot, value, table in zip(slots, new, old, strict=True):
+        slot.write_rows("Update", (rows,), value.astype(table.dtype))
+
+
+def _one_after_the_other(
+    op: Any,
+    update: Callable[..., Any],
+    old: list[Any],
+    rows: Any,
+    given: dict[str, Any],
+    gradient: str,
+    known: bool,
+) -> Any:
+    grads = given[gradient]
+    if known:
+        tables = [table.copy() for table in old]
+        for row, grad in zip(rows, grads, strict=True):
+            new = update(op, np, *[table[row] for table in tables], **{**given, gradient: grad})
+            for table, value in zip(tables, new, strict=True):
+                table[row] = value
+        return tables
+    rows, grads = jnp.asarray(rows), jnp.asarray(grads)
+
+    def step(i: Any, tables: list[Any]) -> list[Any]:
+        new = update(
+            op, jnp, *[table[rows[i]] for table in tables], **{**given, gradient: grads[i]}
+        )
+        return [
+            table.at[rows[i]].set(
+                value.astype(table.dtype), mode="drop", wrap_negative_indices=False
+            )
+            for table, value in zip(tables, new, strict=True)
+        ]
+
+    return jax.lax.fori_loop(0, rows.shape[0], step, [jnp.asarray(table) for table in old])
 
 
 # ---- the algorithms

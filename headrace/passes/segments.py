@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from headrace.core import dtypes
 from headrace.graph.func_graph import FuncGraph, functions_of
-from headrace.graph.op_def import MAY_FAIL, Effect
+from headrace.graph.op_def import MAY_FAIL, PADDED, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.passes.prune import prune
-from headrace.passes.state_order import flat_arguments
+from headrace.passes.state_order import flat_arguments, is_handle
 
 _HOST_TYPES = frozenset({dtypes.string, *dtypes.QUANTIZED_DTYPES})
 
@@ -61,8 +61,10 @@ def _has_host_ops(graph: FuncGraph) -> bool:
     if known is None or known[0] != graph.version:
         fed = frozenset(graph.inputs)
         needed = prune([*(t._op for t in graph.outputs if t not in fed), *graph.control_outputs], fed)
+        padded = padded_nodes(needed, fed, graph.outputs)
         found = any(
-            (runs_on_host(op) and not _is_source_of_values(op)) or op._definition.dynamic_shape for op in needed
+            (runs_on_host(op) and not _is_source_of_values(op)) or (op._definition.dynamic_shape and op not in padded)
+            for op in needed
         )
         known = graph.__dict__["_has_host_ops"] = (graph.version, found)
     return known[1]
@@ -71,6 +73,24 @@ def _has_host_ops(graph: FuncGraph) -> bool:
 def _is_source_of_values(op: Operation) -> bool:
     """Handles and inputs of the body are no work for anybody."""
     return bool(op._definition.effects & (Effect.HANDLE | Effect.SOURCE)) and not op._definition.host_only
+
+
+def padded_nodes(
+    ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor]
+) -> frozenset[Operation]:
+    """The nodes among `ops` that a program computes with rows of padding, none if somebody could see these rows."""
+    found = {op for op in ops if op._attrs.get(PADDED) and op._definition.dynamic_shape}
+    if not found:
+        return frozenset()
+    seen: set[Tensor] = set()
+    for op in ops:
+        reached = any(t in seen and t not in fed for t in op._inputs)
+        if reached and (runs_on_host(op) or op._definition.function_attrs):
+            return frozenset()
+        if reached or op in found:
+            # What is written into a variable comes from rows that are its own.
+            seen.update(t for t in op._outputs if not is_handle(t))
+    return frozenset() if any(t in seen for t in fetches) else frozenset(found)
 
 
 def shape_deciders(ops: Sequence[Operation]) -> set[Operation]:
@@ -96,7 +116,7 @@ def shape_deciders(ops: Sequence[Operation]) -> set[Operation]:
     return found
 
 
-def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
+def split(ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor] = ()) -> Split:
     """Assigns each operation to a segment: as early as its inputs allow, islands and host groups in turn.
 
     An island ends where a value that it computes decides a shape later: the value goes to the host, and the next island is
@@ -109,6 +129,7 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
     specialised: dict[int, set[Tensor]] = {}
     must_fold: set[Operation] = set()
     fallible: set[Operation] = set()
+    padded = padded_nodes(ops, fed, fetches)
     for op in ops:
         definition = op._definition
         if op in free:
@@ -120,7 +141,7 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
             # A handle has no value; what reads or writes through it knows the variable by name.
             level[op] = max((level[c] for c in op._control_inputs if c in level), default=0)
             continue
-        host = runs_on_host(op) or (definition.dynamic_shape and not inputs_static)
+        host = runs_on_host(op) or (definition.dynamic_shape and not inputs_static and op not in padded)
         here = 0
         for source in (*(t._op for t in op._inputs if t not in fed), *op._control_inputs):
             if source in level:
@@ -140,7 +161,7 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor]) -> Split:
                 decisive.add(tensor)
             if decisive:
                 specialised.setdefault(here, set()).update(decisive)
-        if definition.dynamic_shape and not host:
+        if definition.dynamic_shape and inputs_static and not host:
             for tensor in op._inputs:
                 _mark(tensor, static, must_fold)
         if definition.may_fail(op) and any(

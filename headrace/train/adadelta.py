@@ -7,7 +7,7 @@ from typing import Any
 from headrace.api.export import export
 from headrace.graph import raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 @export("train.AdadeltaOptimizer")
@@ -53,6 +53,7 @@ class AdadeltaOptimizer(Optimizer):
             handle.handle, *slots, *self._inputs(handle), grad, use_locking=self._use_locking
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         slots = [self.get_slot(var, n)._ref() for n in ("accum", "accum_update")]
         return raw.SparseApplyAdadelta(
@@ -64,6 +65,7 @@ class AdadeltaOptimizer(Optimizer):
             use_locking=self._use_locking,
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         slots = [self.get_slot(handle, n).handle for n in ("accum", "accum_update")]
         return raw.ResourceSparseApplyAdadelta(

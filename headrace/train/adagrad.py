@@ -9,7 +9,7 @@ from headrace.api.init_ops import Constant
 from headrace.api.source import constant
 from headrace.graph import default, raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 def make_accumulator(
@@ -84,12 +84,14 @@ class AdagradOptimizer(Optimizer):
             handle.handle, acc.handle, rate, grad, use_locking=self._use_locking
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         acc, rate = self.get_slot(var, "accumulator"), cast(self._learning_rate_tensor, var)
         return raw.SparseApplyAdagrad(
             var._ref(), acc._ref(), rate, grad.values, grad.indices, use_locking=self._use_locking
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         acc, rate = self.get_slot(handle, "accumulator"), cast(self._learning_rate_tensor, handle)
         return raw.ResourceSparseApplyAdagrad(

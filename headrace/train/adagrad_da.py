@@ -9,7 +9,7 @@ from headrace.api.source import identity
 from headrace.graph import convert, default, raw
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.train.adagrad import make_constant_accumulators
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 @export("train.AdagradDAOptimizer")
@@ -82,6 +82,7 @@ class AdagradDAOptimizer(Optimizer):
             use_locking=self._use_locking,
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         total, squares = (s._ref() for s in self._slots_of(var))
         return raw.SparseApplyAdagradDA(
@@ -94,6 +95,7 @@ class AdagradDAOptimizer(Optimizer):
             use_locking=self._use_locking,
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         total, squares = (s.handle for s in self._slots_of(handle))
         return raw.ResourceSparseApplyAdagradDA(

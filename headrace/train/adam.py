@@ -9,7 +9,7 @@ from headrace.api.export import export
 from headrace.api.state_ops import assign
 from headrace.graph import default, raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 @export("train.AdamOptimizer")
@@ -84,6 +84,7 @@ class AdamOptimizer(Optimizer):
             use_locking=self._use_locking,
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         return self._apply_rows(
             grad.values,
@@ -92,6 +93,7 @@ class AdamOptimizer(Optimizer):
             lambda x, i, v: x.scatter_add(IndexedSlices(v, i), self._use_locking),
         )
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         def scatter_add(x: Any, i: Any, v: Any) -> Any:
             with default.get_default_graph().control_dependencies(

@@ -8,7 +8,7 @@ from headrace.api.export import export
 from headrace.graph import convert, raw
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.train.adagrad import make_constant_accumulators
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 @export("train.FtrlOptimizer")
@@ -88,6 +88,7 @@ class FtrlOptimizer(Optimizer):
             handle.handle, *slots, grad, *self._inputs(handle), use_locking=self._use_locking
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         slots = [self.get_slot(var, n)._ref() for n in ("accum", "linear")]
         return self._op("Sparse")(
@@ -99,6 +100,7 @@ class FtrlOptimizer(Optimizer):
             use_locking=self._use_locking,
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         slots = [self.get_slot(handle, n).handle for n in ("accum", "linear")]
         return self._op("ResourceSparse")(

@@ -7,7 +7,7 @@ from typing import Any
 from headrace.api.export import export
 from headrace.graph import raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 @export("train.MomentumOptimizer")
@@ -58,6 +58,7 @@ class MomentumOptimizer(Optimizer):
             handle.handle, slot.handle, rate, grad, momentum, **self._flags()
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         slot = self.get_slot(var, "momentum")
         rate, momentum = cast(self._learning_rate_tensor, var), cast(self._momentum_tensor, var)
@@ -65,6 +66,7 @@ class MomentumOptimizer(Optimizer):
             var._ref(), slot._ref(), rate, grad.values, grad.indices, momentum, **self._flags()
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         slot = self.get_slot(handle, "momentum")
         rate, momentum = (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 
 from headrace.api import math_ops
 from headrace.api import variables as variable_lists
@@ -16,13 +18,29 @@ from headrace.api.variable_base import Variable
 from headrace.core import dtypes
 from headrace.graph import convert, default, raw
 from headrace.graph.indexed_slices import IndexedSlices
+from headrace.graph.op_def import PADDED
 from headrace.graph.tensor import Tensor
 from headrace.train import slot_creator
 
 
-def sum_repeated_rows(slices: IndexedSlices) -> IndexedSlices:
-    """Slices in which each row occurs once: what repeated rows say is added up."""
-    unique, place = raw.Unique(slices.indices)
+def row_by_row(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks an update of rows that does the same to each of them and looks at nothing else of the gradient.
+
+    Then it does no harm if more rows are named, of which the variable has none; and the number of different rows, which
+    only the run tells, need not be known to compile the step.
+    """
+    update.is_row_by_row = True  # type: ignore[attr-defined]
+    return update
+
+
+def sum_repeated_rows(slices: IndexedSlices, padded: bool = False) -> IndexedSlices:
+    """Slices in which each row occurs once: what repeated rows say is added up.
+
+    padded: where the program prefers it, there are still as many rows, those left over being no rows of the variable.
+    """
+    attrs = {PADDED: AttrValue(b=True)} if padded else {}
+    with default.get_default_graph()._attr_scope(attrs):
+        unique, place = raw.Unique(slices.indices)
     count = raw.Shape(unique)[0]
     return IndexedSlices(
         raw.UnsortedSegmentSum(slices.values, place, count), unique, slices.dense_shape
@@ -294,11 +312,13 @@ class Optimizer:
 
     def _apply_sparse_duplicate_indices(self, grad: IndexedSlices, var: Any) -> Any:
         """The update of a reference variable by slices whose rows may repeat."""
-        return self._apply_sparse(sum_repeated_rows(grad), var)
+        padded = getattr(self._apply_sparse, "is_row_by_row", False)
+        return self._apply_sparse(sum_repeated_rows(grad, padded), var)
 
     def _resource_apply_sparse_duplicate_indices(self, grad: Any, handle: Any, indices: Any) -> Any:
         """The update of a resource variable by slices whose rows may repeat."""
-        summed = sum_repeated_rows(IndexedSlices(grad, indices))
+        padded = getattr(self._resource_apply_sparse, "is_row_by_row", False)
+        summed = sum_repeated_rows(IndexedSlices(grad, indices), padded)
         return self._resource_apply_sparse(summed.values, handle, summed.indices)
 
     def _finish(self, update_ops: list[Any], name_scope: str) -> Any:

@@ -8,7 +8,7 @@ from headrace.api.export import export
 from headrace.graph import convert, raw
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.train.adagrad import make_constant_accumulators
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 class _Proximal(Optimizer):
@@ -62,11 +62,13 @@ class ProximalGradientDescentOptimizer(_Proximal):
             handle.handle, *self._inputs(handle), grad, use_locking=self._use_locking
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         return raw.SparseApplyProximalGradientDescent(
             var._ref(), *self._inputs(var), grad.values, grad.indices, use_locking=self._use_locking
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         return raw.ResourceSparseApplyProximalGradientDescent(
             handle.handle, *self._inputs(handle), grad, indices, use_locking=self._use_locking
@@ -115,6 +117,7 @@ class ProximalAdagradOptimizer(_Proximal):
             handle.handle, acc, *self._inputs(handle), grad, use_locking=self._use_locking
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         acc = self.get_slot(var, "accumulator")._ref()
         return raw.SparseApplyProximalAdagrad(
@@ -126,6 +129,7 @@ class ProximalAdagradOptimizer(_Proximal):
             use_locking=self._use_locking,
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         acc = self.get_slot(handle, "accumulator").handle
         return raw.ResourceSparseApplyProximalAdagrad(

@@ -9,7 +9,7 @@ from headrace.api.export import export
 from headrace.api.init_ops import Ones
 from headrace.graph import raw
 from headrace.graph.indexed_slices import IndexedSlices
-from headrace.train.optimizer import Optimizer, cast
+from headrace.train.optimizer import Optimizer, cast, row_by_row
 
 
 @export("train.RMSPropOptimizer")
@@ -74,6 +74,7 @@ class RMSPropOptimizer(Optimizer):
             handle.handle, *slots, *self._inputs(handle), grad, use_locking=self._use_locking
         )
 
+    @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
         add = raw.SparseApplyCenteredRMSProp if self._centered else raw.SparseApplyRMSProp
         slots = [s._ref() for s in self._slots_of(var)]
@@ -86,6 +87,7 @@ class RMSPropOptimizer(Optimizer):
             use_locking=self._use_locking,
         ).op
 
+    @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         add = (
             raw.ResourceSparseApplyCenteredRMSProp
