@@ -119,11 +119,14 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._input_signature is not None:
-            args = tuple(
-                nest.map_structure(
-                    lambda v, s: self._signed(v, s), list(args), list(self._input_signature)
+            signature = list(self._input_signature)
+            if len(args) != len(signature):
+                raise TypeError(
+                    f"{self._name} takes {len(signature)} arguments by its input_signature, got {len(args)}"
                 )
-            )
+            values = nest.flatten_up_to(signature, list(args))
+            checked = [self._signed(v, s) for v, s in zip(values, nest.flatten(signature))]
+            args = tuple(nest.pack_sequence_as(signature, checked))
         args = nest.map_structure(_as_argument, args)
         kwargs = nest.map_structure(_as_argument, kwargs)
         flat = nest.flatten([args, kwargs])

@@ -402,9 +402,8 @@ def _qr_gradient(op, dq, dr):
             "Qr: the gradient needs at least as many rows as columns, and reduced factors."
         )
     qdq, rdr = _matmul(q, dq, adjoint_a=True), _matmul(r, dr, adjoint_b=True)
-    skew = raw.Sub(raw.Add(qdq, adjoint(rdr)), raw.Add(adjoint(qdq), rdr))
+    skew = raw.Add(raw.Sub(qdq, adjoint(qdq)), raw.Sub(rdr, adjoint(rdr)))
     low = raw.MatrixBandPart(skew, np.int64(-1), np.int64(0))
-    low = raw.MatrixSetDiag(low, raw.ZerosLike(raw.MatrixDiagPart(low)))
 
     def times_inverse(x):
         return adjoint(raw.MatrixTriangularSolve(r, adjoint(x), lower=False, adjoint=False))
