@@ -148,7 +148,19 @@ from headrace.ops import (
     space_batch as space_batch,
 )
 from headrace.ops import (
+    sparse as sparse,
+)
+from headrace.ops import (
+    sparse_matmul as sparse_matmul,
+)
+from headrace.ops import (
+    sparse_reduction as sparse_reduction,
+)
+from headrace.ops import (
     sparse_segment as sparse_segment,
+)
+from headrace.ops import (
+    sparse_structure as sparse_structure,
 )
 from headrace.ops import (
     split as split,
