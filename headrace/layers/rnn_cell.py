@@ -142,7 +142,7 @@ class RNNCell(Layer):
         """A variable that `call` asks for becomes one of the cell's."""
         variable = getter(*args, **kwargs)
         trained = default.get_default_graph().get_collection(GraphKeys.TRAINABLE_VARIABLES)
-        first = list(variable)[0] if isinstance(variable, PartitionedVariable) else variable
+        first = next(iter(variable)) if isinstance(variable, PartitionedVariable) else variable
         trainable = any(first is v for v in trained)
         kept = self._trainable_weights if trainable else self._non_trainable_weights
         if all(variable is not v for v in kept):
@@ -213,8 +213,8 @@ class LayerRNNCell(RNNCell):
         """The output and the new state for `inputs` and `state`."""
         return Layer.__call__(self, inputs, state, *args, scope=scope, **kwargs)
 
-    def _depth_of(self, inputs_shape: Any) -> int:
-        shape = as_shape(inputs_shape).as_list()
+    def _depth_of(self, input_shape: Any) -> int:
+        shape = as_shape(input_shape).as_list()
         if shape[-1] is None:
             raise ValueError(f"Expected inputs.shape[-1] to be known, saw shape: {shape}")
         _check_type(self.dtype)
@@ -262,9 +262,9 @@ class BasicRNNCell(LayerRNNCell):
         """The number of units."""
         return self._num_units
 
-    def build(self, inputs_shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:
         """Makes kernel and bias."""
-        depth = self._depth_of(inputs_shape)
+        depth = self._depth_of(input_shape)
         self._kernel = self.add_variable("kernel", shape=[depth + self._num_units, self._num_units])
         self._bias = self.add_variable("bias", shape=[self._num_units], initializer=self._zeros())
         self.built = True
@@ -323,9 +323,9 @@ class GRUCell(LayerRNNCell):
         """The number of units."""
         return self._num_units
 
-    def build(self, inputs_shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:
         """Makes the kernels and biases of the gates and of the candidate."""
-        rows, units = self._depth_of(inputs_shape) + self._num_units, self._num_units
+        rows, units = self._depth_of(input_shape) + self._num_units, self._num_units
         ones = init_ops.Constant(1.0, dtype=self.dtype or dtypes.float32)
         self._gate_kernel = self.add_variable(
             "gates/kernel", shape=[rows, 2 * units], initializer=self._kernel_initializer
@@ -424,10 +424,10 @@ class BasicLSTMCell(LayerRNNCell):
         """The number of units."""
         return self._num_units
 
-    def build(self, inputs_shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:
         """Makes kernel and bias, with the columns of the gates i, j, f, o one after the other."""
         units = self._num_units
-        depth = self._depth_of(inputs_shape)
+        depth = self._depth_of(input_shape)
         self._kernel = self.add_variable("kernel", shape=[depth + units, 4 * units])
         self._bias = self.add_variable("bias", shape=[4 * units], initializer=self._zeros())
         self.built = True
@@ -521,10 +521,10 @@ class LSTMCell(LayerRNNCell):
         """The number of units, or that of the projection."""
         return self._output_size
 
-    def build(self, inputs_shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:
         """Makes kernel, bias, the peepholes' diagonals and the projection's kernel."""
         units = self._num_units
-        depth = self._depth_of(inputs_shape)
+        depth = self._depth_of(input_shape)
         width = units if self._num_proj is None else self._num_proj
         self._kernel = self.add_variable(
             "kernel",

@@ -18,7 +18,7 @@ from headrace.lowering.checks import raise_if_failed
 from headrace.lowering.jax_adapter import x64
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
-from headrace.lowering.tensor_list import HostList, to_device
+from headrace.lowering.tensor_list import DeviceList, HostList, to_device, to_host
 from headrace.passes.prune import prune
 from headrace.passes.segments import runs_on_host, shape_deciders
 from headrace.passes.state_order import BodyPlan, StateOrder, is_handle, plan_body
@@ -207,7 +207,7 @@ class Functions:
         if outcome:
             raise_if_failed(outcome, collector, self.op)
         self.write(written)
-        return results
+        return [to_host(v) if isinstance(v, DeviceList) else v for v in results]
 
     def _program(
         self, rule: Callable[..., Any], inputs: Sequence[Any], static: Sequence[bool]

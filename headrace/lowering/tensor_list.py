@@ -203,9 +203,10 @@ def to_host(value: DeviceList) -> HostList:
     size = int(value.length())
     if value.buffer is None:
         return HostList(value.dtype, (None,) * size)
+    buffer = jax.tree.map(np.asarray, value.buffer)
     items = []
     for i in range(size):
-        item = jax.tree.map(lambda v, i=i: np.asarray(v[i]), value.buffer)
+        item = jax.tree.map(lambda v, i=i: v[i], buffer)
         items.append(to_host(item) if isinstance(item, DeviceList) else item)
     return HostList(value.dtype, tuple(items))
 

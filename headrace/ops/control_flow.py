@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import jax
@@ -15,8 +16,9 @@ from headrace.graph.op_def import Effect, define
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.tensor_list import DeviceList
 
-# A loop that goes on longer than this in the interpreter is worth compiling.
+# A loop that goes on longer than this in the interpreter, in iterations and in seconds, is worth compiling.
 _INTERPRETED_ITERATIONS = 50
+_INTERPRETED_SECONDS = 0.7
 # Iterations are counted while tracing up to here (a few microseconds each).
 _MOST_COUNTED = 20_000
 
@@ -263,10 +265,13 @@ def _count_iterations(functions, inputs, fixed):
 @while_op.host
 def _while_host(op, functions, inputs):
     variables = list(inputs)
-    for _ in range(_INTERPRETED_ITERATIONS):
+    start = time.monotonic()
+    iterations = 0
+    while iterations < _INTERPRETED_ITERATIONS or time.monotonic() - start < _INTERPRETED_SECONDS:
         if not _truth(functions.call("cond", variables)[0]):
             return tuple(variables)
         variables = functions.call("body", variables)
+        iterations += 1
     if functions.can_compile:
         try:
             return tuple(functions.compiled(_while_lower, variables, _invariant(op)))

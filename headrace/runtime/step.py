@@ -94,8 +94,13 @@ class Step:
                             op,
                             f"You must feed a value for placeholder tensor '{op._name}' with dtype "
                             f"{tensor._dtype.name.replace('float32', 'float').replace('float64', 'double')}"
-                            f"{described}",
+                            f"{described}{self._needed_by(tensor)}",
                         )
+
+    def _needed_by(self, tensor: Tensor) -> str:
+        """Which operation of the step asks for a tensor that is not fed."""
+        user = next((op for op in self.ops if tensor in op._inputs), None)
+        return f": {user.type} op {user._name!r} needs it, and feed_dict does not have it" if user else ""
 
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
         return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
@@ -120,6 +125,11 @@ class Step:
             if not segment.is_island and any(self._may_wait(op) for op in segment.ops):
                 return number + 1
         return 0
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether an operation of the step may wait for another step (for a queue to fill)."""
+        return any(self._may_wait(op) for op in self.ops)
 
     def _may_wait(self, op: Operation) -> bool:
         definition = op._definition
@@ -604,13 +614,14 @@ def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionEr
         message = (
             f"Error while reading resource variable {name} from Container: {container or 'localhost'}. "
             "This could mean that the variable was uninitialized. "
-            f"Not found: Resource {container or 'localhost'}/{name}/N10tensorflow3VarE does not exist: "
-            "run its initializer"
+            f"Not found: Resource {container or 'localhost'}/{name}/N10tensorflow3VarE does not exist"
         )
     else:
-        message = f"Attempting to use uninitialized value {name}: run its initializer"
+        message = f"Attempting to use uninitialized value {name}"
     return errors.FailedPreconditionError(
-        None, op, f"{message} (or restore it) in this session first"
+        None,
+        op,
+        f"{message}: run its initializer (or tf.global_variables_initializer()), or restore it, in this session first",
     )
 
 
@@ -672,9 +683,13 @@ def _is_small(op: Operation, arguments: list[Any]) -> bool:
     total = 0
     for argument in arguments:
         for value in argument if argument.__class__ is list else (argument,):
+            if value.__class__ is HostList or value.__class__ is DeviceList:
+                return True
             if not isinstance(value, Slot):
                 total += getattr(value, "size", 1)
     for tensor in op._outputs:
+        if tensor._dtype is dtypes.variant:
+            return True  # a list: only the references to its elements are copied
         dims = tensor._dims
         if dims is not None and None not in dims:
             count = 1
