@@ -42,26 +42,26 @@ def summarize_first(array: np.ndarray, limit: int) -> str:
         return number_text(array[()])
     if array.size == 0:
         return ""
-    left = array.size if limit < 0 else limit
-    flat = iter(array.ravel())
+    limit = array.size if limit < 0 else limit
+    flat = array.ravel()
+    shown = 0
 
-    def rows(shape: tuple[int, ...]) -> str:
-        nonlocal left
+    def rows(shape: tuple[int, ...], inside: bool) -> str:
+        nonlocal shown
         text = ""
         if len(shape) == 1:
             for i in range(shape[0]):
-                if left <= 0:
-                    return text + "..."
-                text += (" " if i else "") + number_text(next(flat))
-                left -= 1
+                if shown >= limit:
+                    return text + "..." if inside else text
+                text += (" " if i else "") + number_text(flat[shown])
+                shown += 1
             return text
         for _ in range(shape[0]):
-            if left <= 0:
-                return text + "..."
-            text += f"[{rows(shape[1:])}]"
+            if shown < limit:
+                text += f"[{rows(shape[1:], True)}]"
         return text
 
-    return rows(array.shape)
+    return rows(array.shape, False) + ("..." if array.size > limit else "")
 
 
 def summarize_edges(array: np.ndarray, edge: int) -> str:

@@ -28,6 +28,9 @@ DIFFERENT_SIGNATURES: dict[str, str] = {
 # Ops that another test than the case tables runs, and which. {op: where}
 TESTED_ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(("SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "WriteFile"), "tests/ops/test_files.py"),
+    **dict.fromkeys(
+        ("PyFunc", "PyFuncStateless", "Print", "PrintV2", "Assert", "Timestamp"), "tests/api/test_python_and_prints.py"
+    ),
     "Const": "tests/api",
     "Placeholder": "every row feeds some",
     "PlaceholderV2": "a deprecated twin of Placeholder",
