@@ -15,6 +15,7 @@ from typing import Any
 from tensorboard.compat.proto import graph_pb2, node_def_pb2
 
 from headrace.api.control_flow import cond, while_loop
+from headrace.api.legacy_tensor_arrays import without_tensor_arrays
 from headrace.core import errors
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import import_graph_def as importing
@@ -66,14 +67,15 @@ class _Branch:
     merges: list[Any] = field(default_factory=list)
 
 
-def convert(graph_def: Any) -> tuple[list[Any], dict[str, importing.Unit]] | None:
+def convert(original: Any) -> tuple[list[Any], dict[str, importing.Unit]] | None:
     """The nodes of a GraphDef without old control flow, and its loops and branches; None where there are none.
 
     Raises tf.errors.UnimplementedError: control flow that no `tf.cond` or `tf.while_loop` made.
     """
-    if not any(_kind(node) in _OLD for node in graph_def.node):
-        return None
-    return _Converter(graph_def).run()
+    graph_def = without_tensor_arrays(original)
+    if any(_kind(node) in _OLD for node in graph_def.node):
+        return _Converter(graph_def).run()
+    return None if graph_def is original else (list(graph_def.node), {})
 
 
 class _Converter:

@@ -153,9 +153,39 @@ def old_branches(tf):
     return [*found, collatz], {}
 
 
+def old_arrays(tf):
+    """TensorArrays as TensorFlow 1.15 writes them, and the recurrent network that is made of them."""
+    x = tf.constant(_values(4, 3), name="x")
+    array = tf.TensorArray(tf.float32, 4, element_shape=[3], clear_after_read=False).unstack(x)
+    out = tf.TensorArray(tf.float32, 4)
+    _, out, last = tf.while_loop(
+        lambda i, out, state: i < 4,
+        lambda i, out, state: (i + 1, out.write(i, state + array.read(i)), state + array.read(i)),
+        [0, out, tf.zeros([3])],
+        name="sums",
+    )
+    single = tf.TensorArray(tf.int32, 3, element_shape=[], clear_after_read=False)
+    single = single.write(1, 7).write(0, 5).write(2, 9)
+    cell = tf.nn.rnn_cell.BasicLSTMCell(2, name="cell")
+    with tf.variable_scope("rnn", initializer=tf.constant_initializer(0.3)):
+        outputs, state = tf.nn.dynamic_rnn(
+            cell, tf.constant(_values(2, 5, 3)), [5, 2], dtype=tf.float32
+        )
+    return [
+        out.stack(),
+        last,
+        single.gather([2, 1]),
+        single.size(),
+        single.read(0),
+        outputs,
+        state.c,
+        state.h,
+    ], {}
+
+
 PROGRAMS = {f.__name__: f for f in (dense, resources, scopes, values, shared)}
 # As nodes Switch, Merge, Enter, ... in TensorFlow; here they are If and While from the start.
-OLD_CONTROL_FLOW = {f.__name__: f for f in (old_loops, old_branches)}
+OLD_CONTROL_FLOW = {f.__name__: f for f in (old_loops, old_branches, old_arrays)}
 
 
 def describe(node):

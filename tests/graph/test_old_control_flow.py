@@ -18,14 +18,22 @@ def kinds(graph):
     return {op.type for op in graph.get_operations()}
 
 
-@pytest.mark.parametrize("name, functional", [("old_loops", "While"), ("old_branches", "If")])
+@pytest.mark.parametrize(
+    "name, functional",
+    [("old_loops", "While"), ("old_branches", "If"), ("old_arrays", "TensorListGetItem")],
+)
 def test_they_become_functions_and_results_keep_their_names(name, functional):
     tf.import_graph_def(load(name), name="in")
     graph = tf.get_default_graph()
     assert functional in kinds(graph)
     assert not kinds(graph) & {"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond"}
-    result = "in/loop/Exit_1" if name == "old_loops" else "in/pair/Merge"
-    assert graph.get_operation_by_name(result).type == "Identity"
+    assert not any(kind.startswith("TensorArray") for kind in kinds(graph))
+    result = {
+        "old_loops": "loop/Exit_1",
+        "old_branches": "pair/Merge",
+        "old_arrays": "sums/Exit_2",
+    }[name]
+    assert graph.get_operation_by_name(f"in/{result}").type == "Identity"
     # What is exported now loads again, here and elsewhere.
     again = graph.as_graph_def()
     with tf.Graph().as_default() as other:
