@@ -264,6 +264,7 @@ class OpDef:
         "host_only",
         "host_rule",
         "initial_state_rule",
+        "known_strings",
         "lower_rule",
         "name",
         "needs_static_rule",
@@ -287,6 +288,7 @@ class OpDef:
         writes: tuple[str, ...],
         overwrites: tuple[str, ...],
         checked_inputs: tuple[str, ...],
+        known_strings: bool,
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -298,6 +300,7 @@ class OpDef:
         self.writes = writes
         self.overwrites = overwrites
         self.checked_inputs = checked_inputs
+        self.known_strings = known_strings
         self.shape_rule: Callable[..., Any] | None = None
         self.lower_rule: Callable[..., Any] | None = None
         self.host_rule: Callable[..., Any] | None = None
@@ -412,6 +415,7 @@ def define(
     writes: Sequence[str] = (),
     overwrites: Sequence[str] = (),
     checked_inputs: Sequence[str] = (),
+    known_strings: bool = False,
 ) -> OpDef:
     """Registers an op type and returns its record, to which the rules are then attached.
 
@@ -420,6 +424,7 @@ def define(
     dynamic_shape: an output's shape depends on values (Where, Unique); runs on the host unless all is static.
     writes: reference or resource arguments that the op writes; overwrites: those that it writes without reading.
     checked_inputs: for Effect.FALLIBLE, the arguments whose values can make it fail; none given: any of them.
+    known_strings: `lower` takes strings that are constants of the graph (messages).
     Raises ValueError: the name is taken.
     """
     if name in REGISTRY:
@@ -435,6 +440,7 @@ def define(
         tuple(writes) + tuple(overwrites),
         tuple(overwrites),
         tuple(checked_inputs),
+        known_strings,
     )
     REGISTRY[name] = definition
     return definition

@@ -18,13 +18,18 @@ class Check:
 
     __slots__ = ("error", "message", "op", "payload_size")
 
-    def __init__(self, op: Any, message: str, error: Callable[..., errors.OpError], payload_size: int) -> None:
+    def __init__(
+        self, op: Any, message: str | Callable[..., str], error: Callable[..., errors.OpError], payload_size: int
+    ) -> None:
         self.op, self.message, self.error, self.payload_size = op, message, error, payload_size
 
     def failure(self, payload: list[Any], op: Any = None) -> errors.OpError:
         """The error to raise, as the error of `op` where one is given."""
         op = self.op if op is None else op
-        text = self.message.format(*payload) if payload else self.message
+        if callable(self.message):
+            text = self.message(*payload)
+        else:
+            text = self.message.format(*payload) if payload else self.message
         return self.error(None, _real(op), f"{op.type} op {op.name!r}: {text}")
 
 
@@ -41,8 +46,7 @@ class TableCheck:
         check = self.table[int(payload[0]) - 1]
         if isinstance(check, TableCheck):
             return check.failure([1], op)
-        marks = ["?"] * check.message.count("{}")
-        return check.failure(marks, op)
+        return check.failure(["?"] * check.payload_size, op)
 
 
 def fail_with(code: Any, table: list[Any]) -> None:
@@ -62,9 +66,13 @@ def _real(op: Any) -> Any:
 
 
 class Collector:
-    """The checks of one traced program with their traced flags and values."""
+    """The checks of one traced program with their traced flags and values.
 
-    def __init__(self) -> None:
+    conditional: the program is a body that may not be called, so that what is sure to fail must not fail while it is traced.
+    """
+
+    def __init__(self, conditional: bool = False) -> None:
+        self.conditional = conditional
         self.checks: list[Any] = []
         self.flags: list[Any] = []
         self.payloads: list[tuple[Any, ...]] = []
@@ -95,19 +103,21 @@ def active() -> Collector | None:
 def fail_if(
     op: Any,
     bad: Any,
-    message: str,
+    message: str | Callable[..., str],
     *values: Any,
     error: type[errors.OpError] = errors.InvalidArgumentError,
 ) -> None:
     """Makes the run fail with `error` if `bad` (a scalar bool, traced or not) is true; the message names `op`.
 
-    message: `{}` stands for each of `values` (scalars or small arrays, traced or not).
+    message: `{}` stands for each of `values` (scalars or small arrays, traced or not); or a function of the values, which
+    gets "?" for those inside of a branch or a loop.
     """
-    if isinstance(bad, (bool, np.bool_, np.ndarray)):
-        if bool(bad):
-            raise Check(op, message, error, len(values)).failure([np.asarray(v) for v in values])
-        return
     collector = _active.collector
+    if isinstance(bad, (bool, np.bool_, np.ndarray)):
+        if not bool(bad):
+            return
+        if collector is None or not collector.conditional:
+            raise Check(op, message, error, len(values)).failure([np.asarray(v) for v in values])
     if collector is None:
         raise AssertionError(f"{op.type}: a check on traced values outside a collecting trace")
     collector.checks.append(Check(op, message, error, len(values)))

@@ -81,7 +81,7 @@ class Functions:
         def body(values: Sequence[Any], inputs: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
             known = dict(zip(self.keys, values, strict=True))
             state = StateView(known.__getitem__)
-            collector = checks.Collector()
+            collector = checks.Collector(conditional=True)
             with checks.collecting(collector):
                 outputs = self._evaluate(plan, inputs, state)
             known.update(state.written)
@@ -125,7 +125,7 @@ class Functions:
             before = dict(zip(self.keys, values, strict=True))
             state = StateView(before.__getitem__)
             inside: dict[Tensor, Any] = {}
-            with checks.collecting(checks.Collector()):
+            with checks.collecting(checks.Collector(conditional=True)):
                 outputs = self._evaluate(plan, arguments, state, inside)
             found["known"] = {t: v for t, v in inside.items() if isinstance(v, np.ndarray)}
             found["outputs"] = outputs

@@ -47,7 +47,8 @@ def _check_numerics_host(op, x):
 @check_numerics.gradient
 def _check_numerics_gradient(op, dy):
     return raw.CheckNumerics(
-        dy, message=f"Not a number (NaN) or infinity (Inf) values detected in gradient. {op.attr('message')}"
+        dy,
+        message=f"Not a number (NaN) or infinity (Inf) values detected in gradient. {op.attr('message')}",
     )
 
 
@@ -58,8 +59,11 @@ assert_op = define(
     "condition: bool, data: T ->",
     "T: list(type) >= 1, summarize: int = 3",
     effects=Effect.STATEFUL | Effect.FALLIBLE,
-    host_only=True,
+    checked_inputs=("condition",),
+    known_strings=True,
 )
+# Of larger arrays a program gives no more than the first rows back for the message.
+_SHOWN_ELEMENTS = 1024
 
 
 @assert_op.shape
@@ -67,19 +71,43 @@ def _assert_shape(op, condition, data):
     shapes.with_rank(op, condition, 0, "condition")
 
 
+def _assertion_failed(limit, *data):
+    shown = (d if isinstance(d, str) else summarize_first(np.asarray(d), limit) for d in data)
+    return f"assertion failed: {' '.join(f'[{d}]' for d in shown)}"
+
+
+@assert_op.lower
+def _assert_lower(op, condition, data):
+    if isinstance(condition, np.ndarray) and condition:
+        return ()
+    limit = op.attr("summarize")
+    texts = {
+        i: summarize_first(np.asarray(d), limit)
+        for i, d in enumerate(data)
+        if isinstance(d, (np.ndarray, np.generic))
+    }
+    traced = [d for i, d in enumerate(data) if i not in texts]
+    rows = max(limit, 0) + 1
+    traced = [d[:rows] if d.ndim and d.size > _SHOWN_ELEMENTS else d for d in traced]
+
+    def message(*values):
+        rest = iter(values)
+        return _assertion_failed(
+            limit, *(texts[i] if i in texts else next(rest) for i in range(len(data)))
+        )
+
+    checks.fail_if(op, condition == 0, message, *traced)
+    return ()
+
+
 @assert_op.host
 def _assert_host(op, condition, data):
     if not condition:
-        shown = " ".join(f"[{summarize_first(np.asarray(d), op.attr('summarize'))}]" for d in data)
-        raise errors.InvalidArgumentError(None, _node(op), f"assertion failed: {shown}  (Assert op {op.name!r})")
+        raise op.invalid(_assertion_failed(op.attr("summarize"), *data))
     return ()
 
 
 assert_op.not_differentiable()
-
-
-def _node(op):
-    return op if hasattr(op, "graph") else None
 
 
 # ---- Print
@@ -149,7 +177,11 @@ def _print_v2_host(op, text):
     else:
         import logging
 
-        level = {"log(info)": logging.INFO, "log(warning)": logging.WARNING, "log(error)": logging.ERROR}.get(where)
+        level = {
+            "log(info)": logging.INFO,
+            "log(warning)": logging.WARNING,
+            "log(error)": logging.ERROR,
+        }.get(where)
         if level is None:
             raise op.invalid(f"Unknown output stream: {where!r}")
         logging.getLogger("headrace").log(level, shown.rstrip("\n"))
@@ -172,7 +204,9 @@ string_format = define(
 def _string_format_shape(op, inputs):
     template, mark = op.attr("template"), op.attr("placeholder")
     if template.count(mark) != len(inputs):
-        raise op.error(f"num placeholders in template and num inputs must match: {template.count(mark)} vs. {len(inputs)}")
+        raise op.error(
+            f"num placeholders in template and num inputs must match: {template.count(mark)} vs. {len(inputs)}"
+        )
     return ()
 
 
@@ -180,7 +214,9 @@ def _string_format_shape(op, inputs):
 def _string_format_host(op, inputs):
     first, *rest = op.attr("template").split(op.attr("placeholder"))
     shown = [summarize_edges(np.asarray(x), op.attr("summarize")) for x in inputs]
-    return np.array((first + "".join(s + r for s, r in zip(shown, rest, strict=True))).encode(), dtype=object)
+    return np.array(
+        (first + "".join(s + r for s, r in zip(shown, rest, strict=True))).encode(), dtype=object
+    )
 
 
 string_format.not_differentiable()

@@ -52,7 +52,15 @@ def runs_on_host(op: Operation) -> bool:
         return True
     if definition.function_attrs:
         return any(_has_host_ops(function.graph) for _, function in functions_of(op))
-    return any(t._dtype.base_dtype in _HOST_TYPES for t in (*op._inputs, *op._outputs))
+    inputs = op._inputs
+    if definition.known_strings:
+        inputs = [t for t in inputs if not is_constant(t._op)]
+    return any(t._dtype.base_dtype in _HOST_TYPES for t in (*inputs, *op._outputs))
+
+
+def is_constant(op: Operation) -> bool:
+    """Whether the operation has the same value whenever and wherever it runs."""
+    return not op._inputs and is_pure(op) and op._definition.host_rule is not None
 
 
 def _has_host_ops(graph: FuncGraph) -> bool:
@@ -63,7 +71,7 @@ def _has_host_ops(graph: FuncGraph) -> bool:
         needed = prune([*(t._op for t in graph.outputs if t not in fed), *graph.control_outputs], fed)
         padded = padded_nodes(needed, fed, graph.outputs)
         found = any(
-            (runs_on_host(op) and not _is_source_of_values(op)) or (op._definition.dynamic_shape and op not in padded)
+            (runs_on_host(op) and not _is_source_of_values(op) and not is_constant(op)) or (op._definition.dynamic_shape and op not in padded)
             for op in needed
         )
         known = graph.__dict__["_has_host_ops"] = (graph.version, found)
@@ -122,7 +130,7 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Te
     An island ends where a value that it computes decides a shape later: the value goes to the host, and the next island is
     compiled for it.
     """
-    free = {op for op in ops if not op._inputs and is_pure(op) and op._definition.host_rule is not None}
+    free = {op for op in ops if is_constant(op)}
     static: set[Tensor] = set()
     level: dict[Operation, int] = {}
     on_host: set[Operation] = set()

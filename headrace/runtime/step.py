@@ -56,6 +56,7 @@ class Step:
         targets: Sequence[Operation],
         feeds: Sequence[Tensor],
         resources: ResourceStore,
+        partial: bool = False,
     ) -> None:
         self.graph = graph
         self.mutations = graph._mutations
@@ -64,7 +65,8 @@ class Step:
         fed = self.fed = frozenset(feeds)
         roots = [t._op for t in fetches if t not in fed]
         self.ops = prune([*roots, *targets], fed)
-        self._check_sources()
+        if not partial:
+            self.check_sources(self.ops)
         self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed)
         self.split = split(self.ops, fed, self.fetches)
         self._runs: dict[Any, int] = {}
@@ -81,8 +83,9 @@ class Step:
 
     # ---- planning
 
-    def _check_sources(self) -> None:
-        for op in self.ops:
+    def check_sources(self, ops: Iterable[Operation]) -> None:
+        """Raises InvalidArgumentError: one of `ops` is a placeholder that is not fed."""
+        for op in ops:
             if op._definition.effects & Effect.SOURCE and op._definition.lower_rule is None:
                 for tensor in op._outputs:
                     if tensor not in self.fed:
@@ -246,7 +249,7 @@ class Step:
         if definition.static_rule is not None and definition.lower_rule is not None:
             return definition.lower_rule(op, *arguments)  # looks at shapes only
         if definition.host_rule is not None and (
-            definition.dynamic_shape or runs_on_host(op) or _is_small(op, arguments)
+            definition.dynamic_shape or definition.known_strings or runs_on_host(op) or _is_small(op, arguments)
         ):
             return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
