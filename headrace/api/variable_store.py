@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -281,7 +282,7 @@ class VariableStore:
         if reuse is True:
             raise ValueError(
                 f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean to set "
-                "reuse=tf.AUTO_REUSE in VarScope?"
+                f"reuse=tf.AUTO_REUSE in VarScope?{self._nearest(name)}"
             )
         if initializer is None:
             initializer = _default_initializer(name, dtype)
@@ -320,12 +321,19 @@ class VariableStore:
         if not shape.is_compatible_with(found.shape):
             raise ValueError(
                 f"Trying to share variable {name}, but specified shape {shape} and found shape {found.shape}."
+                f"{found.op._site_line()}"
             )
         if not dtype.is_compatible_with(found.dtype):
             raise ValueError(
                 f"Trying to share variable {name}, but specified dtype {dtype.name} and found dtype {found.dtype.name}."
+                f"{found.op._site_line()}"
             )
         return found
+
+    def _nearest(self, name: str) -> str:
+        """What to add to the error for a variable that is not there: similar names, if there are any."""
+        close = difflib.get_close_matches(name, self._vars, n=3)
+        return f" The nearest names are {', '.join(map(repr, close))}." if close else ""
 
     @staticmethod
     def _regularize(variable: Variable, name: str, regularizer: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ class _Stacks(threading.local):
     def __init__(self) -> None:
         self.graphs: list[Graph] = []
         self.sessions: list[Any] = []
+        self.interactive: list[Any] = []  # of these, the ones that `push_session` put there
 
 
 _stacks = _Stacks()
@@ -97,31 +98,35 @@ def get_default_session() -> Any:
 
 @contextlib.contextmanager
 def session_as_default(session: Any) -> Iterator[Any]:
-    """Makes `session` the default session of this thread inside the block."""
+    """Makes `session` the default session of this thread inside the block.
+
+    Raises AssertionError at its end: a block entered later has not been left.
+    """
     sessions = _stacks.sessions
     sessions.append(session)
     try:
         yield session
     finally:
-        # An interactive session may be closed out of order: remove this one, wherever it stands.
-        for i in range(len(sessions) - 1, -1, -1):
-            if sessions[i] is session:
-                del sessions[i]
-                break
+        # An interactive session may have come on top, and is closed whenever the program likes.
+        newer = [s for s in sessions if s not in _stacks.interactive]
+        pop_session(session)
+        if newer and newer[-1] is not session and session in newer:
+            raise AssertionError(f"Nesting violated for default stack of {type(session)} objects")
 
 
 def push_session(session: Any) -> None:
     """Makes `session` the default until `pop_session` (interactive sessions)."""
     _stacks.sessions.append(session)
+    _stacks.interactive.append(session)
 
 
 def pop_session(session: Any) -> None:
     """Takes `session` off this thread's stack, wherever it stands."""
-    sessions = _stacks.sessions
-    for i in range(len(sessions) - 1, -1, -1):
-        if sessions[i] is session:
-            del sessions[i]
-            return
+    for stack in (_stacks.sessions, _stacks.interactive):
+        for i in range(len(stack) - 1, -1, -1):
+            if stack[i] is session:
+                del stack[i]
+                break
 
 
 def session_for(session: Any, graph: Graph, what: str) -> Any:

@@ -67,7 +67,7 @@ class Graph:
     ) -> Operation:
         """Adds a node. `attrs` is complete and `name` is final; scopes of device, control and colocation apply."""
         if self._finalized:
-            raise RuntimeError("Graph is finalized and cannot be modified.")
+            raise _finalized(definition, name)
         scopes = self._scopes
         with self._lock:
             control = self._control_inputs_for(inputs) if scopes.control else []
@@ -109,7 +109,7 @@ class Graph:
     ) -> Operation:
         """Adds a node as a GraphDef has it: of the scopes, only control dependencies apply to it."""
         if self._finalized:
-            raise RuntimeError("Graph is finalized and cannot be modified.")
+            raise _finalized(definition, name)
         scopes = self._scopes
         control = list(dict.fromkeys([*control_inputs, *self._control_inputs_for(inputs)]))
         op = Operation(self, definition, name, inputs, attrs, output_types, control, "")
@@ -236,6 +236,8 @@ class Graph:
 
     def _enter_name(self, name: str | None) -> str:
         """The new name stack for a scope `name`. Raises TypeError: not a string. ValueError: not a valid name."""
+        if name.__class__ is bytes:
+            name = name.decode()
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         if name:
@@ -450,11 +452,11 @@ class Graph:
             return self._element_of_name(obj, allow_tensor, allow_operation)
         if isinstance(obj, Tensor) and allow_tensor:
             if obj.graph is not self:
-                raise ValueError(f"Tensor {obj} is not an element of this graph.")
+                raise ValueError(f"Tensor {obj} is not an element of this graph.{obj._op._site_line()}")
             return obj
         if isinstance(obj, Operation) and allow_operation:
             if obj._graph is not self:
-                raise ValueError(f"Operation {obj.name!r} is not an element of this graph.")
+                raise ValueError(f"Operation {obj.name!r} is not an element of this graph.{obj._site_line()}")
             return obj
         raise TypeError(f"Can not convert a {type(obj).__name__} into a {types}.")
 
@@ -672,3 +674,8 @@ def group_by_argument(op: Any, values: list[Any]) -> list[Any]:
         grouped.append(values[at : at + count])
         at += count
     return grouped
+
+
+def _finalized(definition: OpDef, name: str) -> RuntimeError:
+    """The error for adding a node to a graph that a session or a Supervisor has frozen."""
+    return RuntimeError(f"Graph is finalized and cannot be modified. ({definition.name} op {name!r} cannot be added.)")

@@ -35,7 +35,7 @@ def to_graph_def(graph: Graph, from_version: int | None = None, add_shapes: bool
     message = graph_pb2.GraphDef()
     message.versions.CopyFrom(graph.graph_def_versions)
     with graph._lock:
-        ops = list(graph._operations)
+        ops, functions = list(graph._operations), list(graph._functions.values())
     for op in ops:
         if from_version is not None and op._id <= from_version:
             continue
@@ -44,7 +44,7 @@ def to_graph_def(graph: Graph, from_version: int | None = None, add_shapes: bool
             shapes = attr_value_pb2.AttrValue()
             shapes.list.shape.extend(TensorShape.of(t._dims).as_proto() for t in op._outputs)
             node.attr["_output_shapes"].CopyFrom(shapes)
-    for function in graph._functions.values():
+    for function in functions:
         message.library.function.append(function.definition)
         if function.grad_func_name:
             entry = message.library.gradient.add()

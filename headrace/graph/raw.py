@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from headrace.core import dtypes
+from headrace.core import dtypes, site
 from headrace.core.dtypes import DType
 from headrace.graph import attr_value, default
 from headrace.graph.convert import convert_to_tensor
@@ -73,7 +73,9 @@ def _graph_of(values: Sequence[Any]) -> Graph:
             if first is None:
                 first = tensor
             elif tensor.graph is not first.graph:
-                raise ValueError(f"{tensor!r} must be from the same graph as {first!r}.")
+                raise ValueError(
+                    f"{tensor!r} must be from the same graph as {first!r}.{tensor.op._site_line()}{first.op._site_line()}"
+                )
     return current if first is None else first.graph
 
 
@@ -153,7 +155,7 @@ def _add_one(
     if value.__class__ is Tensor:
         tensor = value
         if wanted is not None and tensor._dtype is not wanted and tensor._dtype.base_dtype is not wanted:
-            raise _type_mismatch(definition, signature, argument, tensor._dtype.name, wanted)
+            raise _type_mismatch(definition, signature, argument, tensor._dtype.name, wanted, value)
     else:
         preferred = None
         if wanted is None and type_attr is not None:
@@ -175,14 +177,14 @@ def _add_one(
                 raise ValueError(
                     f"Tried to convert '{argument.name}' to a tensor and failed. Error: {error}"
                 ) from None
-            raise _type_mismatch(definition, signature, argument, observed, wanted) from None
+            raise _type_mismatch(definition, signature, argument, observed, wanted, value) from None
     base = tensor._dtype.base_dtype
     if type_attr is not None:
         if type_attr not in attrs:
             attr_value.check_allowed(signature.attrs[type_attr], base, definition.name, argument.name)
             attrs[type_attr] = base
         elif attrs[type_attr] is not base:
-            raise _type_mismatch(definition, signature, argument, base.name, attrs[type_attr])
+            raise _type_mismatch(definition, signature, argument, base.name, attrs[type_attr], value)
     if argument.is_ref and not tensor._dtype.is_ref_dtype:
         raise TypeError(
             f"'{definition.name}' Op requires that input '{argument.name}' be a mutable tensor (e.g.: a tf.Variable)"
@@ -191,12 +193,15 @@ def _add_one(
 
 
 def _type_mismatch(
-    definition: OpDef, signature: Signature, argument: ArgSpec, observed: str, wanted: DType | None
+    definition: OpDef, signature: Signature, argument: ArgSpec, observed: str, wanted: DType | None, value: Any
 ) -> TypeError:
     prefix = f"Input '{argument.name}' of '{definition.name}' Op has type {observed} that does not match"
+    text = repr(value)
+    got = f"Got {text if len(text) < 80 else type(value).__name__}; tf.cast converts.\n  defined at {site.capture()}"
     if argument.type_attr is None or wanted is None:
-        return TypeError(f"{prefix} expected type of {wanted.name if wanted else 'a tensor'}.")
-    return TypeError(f"{prefix} type {wanted.name} of argument '{_origin(signature, argument.type_attr, argument)}'.")
+        return TypeError(f"{prefix} expected type of {wanted.name if wanted else 'a tensor'}. {got}")
+    origin = _origin(signature, argument.type_attr, argument)
+    return TypeError(f"{prefix} type {wanted.name} of argument '{origin}'. {got}")
 
 
 def _add_list(

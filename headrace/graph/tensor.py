@@ -149,25 +149,27 @@ class Tensor:
 
     def __len__(self) -> int:
         raise TypeError(
-            f"len is not well defined for symbolic Tensors. ({self.name}) Please call `x.shape` rather."
+            f"len is not well defined for symbolic Tensors. ({self.name}) Please call `x.shape` rather than `len(x)`: "
+            f"its shape is {TensorShape.of(self._dims)}.{self._op._site_line()}"
         )
 
     def __bool__(self) -> bool:
         raise TypeError(
             "Using a `tf.Tensor` as a Python `bool` is not allowed. "
             f"{self!r} has no value while the graph is built: use `if t is not None:` to test whether it is defined, "
-            "and `tf.cond` to compute one thing or another by its value."
+            f"and `tf.cond` to compute one thing or another by its value.{self._op._site_line()}"
         )
 
     def __iter__(self) -> Any:
         raise TypeError(
             "iterating over `tf.Tensor` is not allowed while the graph is built: Tensor objects are only iterable when "
-            "eager execution is enabled. Use tf.unstack, or tf.map_fn."
+            f"eager execution is enabled. {self!r} has no value yet: use tf.unstack, or tf.map_fn.{self._op._site_line()}"
         )
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise NotImplementedError(
-            f"Cannot convert a symbolic Tensor ({self.name}) to a numpy array."
+            f"Cannot convert a symbolic Tensor ({self.name}) to a numpy array: it has no value while the graph is built. "
+            f"Use TensorFlow's functions on it, or the array that `session.run` returns.{self._op._site_line()}"
         )
 
     def __copy__(self) -> Tensor:

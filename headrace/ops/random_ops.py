@@ -208,7 +208,7 @@ random_shuffle.initial_state(_first_state)
 
 @random_shuffle.gradient
 def _random_shuffle_gradient(op, dy):
-    raise LookupError(f"No gradient defined for operation '{op.name}' (op type: RandomShuffle)")
+    raise LookupError(f"No gradient defined for operation '{op.name}' (op type: RandomShuffle){op._site_line()}")
 
 
 # ---- Multinomial, StatelessMultinomial
@@ -330,7 +330,7 @@ def _random_gamma_grad_lower(op, alpha, sample):
 
 @random_gamma_grad.gradient
 def _random_gamma_grad_gradient(op, dy):
-    raise LookupError(f"No gradient defined for operation '{op.name}' (op type: RandomGammaGrad)")
+    raise LookupError(f"No gradient defined for operation '{op.name}' (op type: RandomGammaGrad){op._site_line()}")
 
 
 # ---- RandomPoisson, RandomPoissonV2

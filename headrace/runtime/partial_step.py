@@ -28,7 +28,7 @@ class PartialStep:
         feeds: Sequence[Tensor],
         resources: ResourceStore,
     ) -> None:
-        self._step = Step(graph, fetches, targets, feeds, resources)
+        self._step = Step(graph, fetches, targets, feeds, resources, partial=True)
         self._values: Values = {}
         self._state = StateView(self._step.load)
         self._done: set[Operation] = set()
@@ -46,6 +46,7 @@ class PartialStep:
         available = {**self._values, **given}
         roots = [t._op for t in fetches if t not in step.fed]
         needed = prune([*roots, *targets], step.fed)
+        step.check_sources(needed)
         for op in needed:
             if op in self._done:
                 continue

@@ -40,7 +40,10 @@ class DeviceAttributes:
 def list_devices(session: Any) -> list[DeviceAttributes]:
     """The devices of `session`: as many CPU devices as its config asks for (one where it says nothing), then GPUs."""
     wanted = session._config.device_count if session._config is not None else {}
-    found = [DeviceAttributes(f"{PREFIX}CPU:{i}", "CPU", _CPU_BYTES, i + 1) for i in range(max(1, wanted.get("CPU", 1)))]
+    found = [
+        DeviceAttributes(f"{PREFIX}CPU:{i}", "CPU", _CPU_BYTES, i + 1)
+        for i in range(max(1, wanted.get("CPU", 1)))
+    ]
     gpus = [d for d in jax.devices() if d.platform == "gpu"]
     for i, device in enumerate(gpus[: wanted.get("GPU", len(gpus))]):
         limit = (device.memory_stats() or {}).get("bytes_limit", 0)
@@ -64,7 +67,7 @@ class Placement:
         self._logged: set[Operation] = set()
 
     def place(self, graph: Graph, ops: Iterable[Operation]) -> None:
-        """Looks at the graph's new operations, as TensorFlow does before a run; with `place_pruned_graph` only at `ops`.
+        """Looks at the graph's new operations before a run; with `place_pruned_graph` only at `ops`.
 
         Raises InvalidArgumentError: a device that the session does not have, without `allow_soft_placement`.
         """
@@ -119,9 +122,10 @@ class Placement:
         raise errors.InvalidArgumentError(
             None,
             op,
-            f"Cannot assign a device for operation {op._name}: {op.type} op {op._name!r} was explicitly assigned to {spec} "
-            f"but available devices are [ {', '.join(self._names)} ]. Make sure the device specification refers to a "
-            "valid device, or pass tf.ConfigProto(allow_soft_placement=True) to the session.",
+            f"Cannot assign a device for operation {op._name}: {op.type} op {op._name!r} was explicitly "
+            f"assigned to {spec} but available devices are [ {', '.join(self._names)} ]. Make sure "
+            "the device specification refers to a valid device, or pass "
+            "tf.ConfigProto(allow_soft_placement=True) to the session.",
         )
 
     def _fitting(self, wanted: tuple[Any, ...]) -> list[str]:

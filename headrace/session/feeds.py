@@ -13,7 +13,6 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering.jax_adapter import ARRAY
 from headrace.session.fetches import conversion_for
 
-
 _OBJECT = np.dtype(object)
 
 
@@ -56,7 +55,7 @@ def expand(graph: Graph, feed_dict: dict[Any, Any]) -> list[tuple[Tensor, Any]]:
 def to_array(tensor: Tensor, value: Any) -> Any:
     """`value` as an array of the type of `tensor`.
 
-    Raises TypeError: a Tensor, or a value of a type that does not fit. ValueError: not convertible, or of another shape.
+    Raises TypeError: a Tensor, or a type that does not fit. ValueError: not convertible, or of another shape.
     """
     kind = tensor._dtype.np_dtype
     # NumPy keeps one object for each of its own types: comparing identities costs a tenth of comparing types.
@@ -92,12 +91,14 @@ def _convert(tensor: Tensor, value: Any, kind: np.dtype) -> Any:
     if isinstance(value, Tensor):
         raise TypeError(
             "The value of a feed cannot be a tf.Tensor object. Acceptable feed values include Python scalars, strings, "
-            "lists, numpy ndarrays, or TensorHandles. For reference, the tensor object was "
-            f"{value} which was passed to the feed with key {tensor}."
+            f"lists, numpy ndarrays, or TensorHandles. Got {value} for {tensor}: run it first, and feed what `run` "
+            f"returns.{_place(tensor)}"
         )
     if tensor._dtype.base_dtype in (dtypes.resource, dtypes.variant):
         return _boxed(value)
     if tensor._dtype.base_dtype is dtypes.string:
+        if isinstance(value, int):
+            raise _wrong_type(tensor, value, "")
         return _strings(value)
     try:
         array = np.asarray(value, dtype=kind)
@@ -114,9 +115,17 @@ def _convert(tensor: Tensor, value: Any, kind: np.dtype) -> Any:
 
 
 def _too_large(tensor: Tensor, value: Any) -> TypeError:
+    return _wrong_type(
+        tensor,
+        value,
+        " Try explicitly setting the type of the feed tensor to a larger type (e.g. int64).",
+    )
+
+
+def _wrong_type(tensor: Tensor, value: Any, advice: str) -> TypeError:
     return TypeError(
-        f"Type of feed value {value} with type {type(value)} is not compatible with Tensor type "
-        f"{tensor._dtype.as_numpy_dtype}. Try explicitly setting the type of the feed tensor to a larger type (e.g. int64)."
+        f"Type of feed value {_brief(value)} with type {type(value)} is not compatible with Tensor type "
+        f"{tensor._dtype.as_numpy_dtype} of {tensor.name!r}.{advice}{_place(tensor)}"
     )
 
 

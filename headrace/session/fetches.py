@@ -12,7 +12,9 @@ from headrace.graph.sparse_tensor import SparseTensor, SparseTensorValue
 from headrace.graph.tensor import Tensor
 
 # type -> (fetch function, feed function, feed function of partial runs); the newest registration goes first
-_conversions: list[tuple[type, Callable[..., Any], Callable[..., Any] | None, Callable[..., Any] | None]] = []
+_conversions: list[
+    tuple[type, Callable[..., Any], Callable[..., Any] | None, Callable[..., Any] | None]
+] = []
 
 
 def register_session_run_conversion_functions(
@@ -23,13 +25,16 @@ def register_session_run_conversion_functions(
 ) -> None:
     """Lets objects of `tensor_type` be fetched and fed.
 
-    fetch_function(obj) -> (list of tensors, function from their values to the result); feed_function(obj, value) -> list of
-    (tensor, value); feed_function_for_partial_run(obj) -> list of tensors. Raises ValueError: the type is registered.
+    fetch_function(obj) -> (list of tensors, function from their values to the result); feed_function(obj, value) ->
+    list of (tensor, value); feed_function_for_partial_run(obj) -> list of tensors.
+    Raises ValueError: the type is registered.
     """
     for known, *_ in _conversions:
         if issubclass(tensor_type, known):
             raise ValueError(f"{tensor_type} has already been registered so ignore it.")
-    _conversions.insert(0, (tensor_type, fetch_function, feed_function, feed_function_for_partial_run))
+    _conversions.insert(
+        0, (tensor_type, fetch_function, feed_function, feed_function_for_partial_run)
+    )
 
 
 def conversion_for(value: Any) -> Any:
@@ -67,7 +72,10 @@ class Fetches:
         if isinstance(fetch, (Tensor, Operation, str, bytes)):
             return self._leaf(fetch, fetch)
         if fetch is None:
-            raise TypeError(f"Fetch argument {fetch!r} has invalid type {type(fetch)}")
+            raise TypeError(
+                f"Fetch argument {fetch!r} has invalid type {type(fetch)}: needs a tensor, an operation or a name "
+                "(did a function forget to return it?)"
+            )
         if isinstance(fetch, (list, tuple)):
             parts = [self._take(f) for f in fetch]
             return _sequence_builder(fetch, parts)
@@ -89,17 +97,6 @@ class Fetches:
             parts = [self._take(getattr(fetch, n)) for n in names]
             kind = type(fetch)
             return lambda values: kind(*[part(values) for part in parts])
-        if isinstance(fetch, IndexedSlices):
-            pieces = [fetch.values, fetch.indices]
-            if fetch.dense_shape is not None:
-                pieces.append(fetch.dense_shape)
-            parts = [self._leaf(p, fetch) for p in pieces]
-
-            def build_slices(values: list[Any]) -> Any:
-                got = [part(values) for part in parts]
-                return IndexedSlicesValue(got[0], got[1], got[2] if len(got) == 3 else None)
-
-            return build_slices
         entry = conversion_for(fetch)
         if entry is not None:
             pieces, contract = entry[1](fetch)
@@ -115,8 +112,10 @@ class Fetches:
                 f"Fetch argument {fetch!r} has invalid type {type(fetch)}, must be a string or Tensor. ({error})"
             ) from None
         except (ValueError, KeyError) as error:
-            text = error.args[0] if error.args else error
-            raise ValueError(f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({text})") from None
+            text, newline, place = str(error.args[0] if error.args else error).partition("\n")
+            raise ValueError(
+                f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({text}){newline}{place}"
+            ) from None
         if not self.graph.is_fetchable(found):
             raise ValueError(f"Operation {found.name!r} has been marked as not fetchable.")
         if isinstance(found, Operation):
@@ -146,10 +145,29 @@ def _nothing(values: list[Any]) -> None:
     """The result of an operation."""
 
 
-def _sequence_builder(fetch: Any, parts: list[Callable[[list[Any]], Any]]) -> Callable[[list[Any]], Any]:
+def _sequence_builder(
+    fetch: Any, parts: list[Callable[[list[Any]], Any]]
+) -> Callable[[list[Any]], Any]:
     if isinstance(fetch, list):
         return lambda values: [part(values) for part in parts]
     if hasattr(fetch, "_fields"):
         kind = type(fetch)
         return lambda values: kind(*[part(values) for part in parts])
     return lambda values: tuple(part(values) for part in parts)
+
+
+def _slices_parts(slices: IndexedSlices) -> list[Tensor]:
+    return [t for t in (slices.values, slices.indices, slices.dense_shape) if t is not None]
+
+
+def _fetch_slices(slices: IndexedSlices) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:
+    return _slices_parts(slices), lambda got: IndexedSlicesValue(
+        got[0], got[1], got[2] if len(got) == 3 else None
+    )
+
+
+def _feed_slices(slices: IndexedSlices, value: Any) -> list[tuple[Tensor, Any]]:
+    return list(zip(_slices_parts(slices), value, strict=False))
+
+
+register_session_run_conversion_functions(IndexedSlices, _fetch_slices, _feed_slices, _slices_parts)

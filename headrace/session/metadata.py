@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tensorboard.compat.proto import config_pb2, graph_pb2, step_stats_pb2
@@ -13,19 +14,27 @@ from headrace.passes.fold import folded, to_nodes
 if TYPE_CHECKING:
     from headrace.session.session import BaseSession
 
-_DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
-
 
 class NodeTimes:
-    """Times and sizes of the operations of one run, for `RunMetadata.step_stats`."""
+    """Times and sizes of the operations of one run, for `RunMetadata.step_stats`, by the devices they are placed on."""
 
-    def __init__(self) -> None:
-        self.stats = step_stats_pb2.DeviceStepStats(device=_DEVICE)
+    def __init__(self, device_of: Callable[[Operation], str]) -> None:
+        self._device_of = device_of
+        self._stats: dict[str, Any] = {}
+
+    @property
+    def stats(self) -> list[Any]:
+        """A DeviceStepStats for each device."""
+        return list(self._stats.values())
 
     def __call__(self, op: Operation, start: float, end: float, outputs: list[Any]) -> None:
         """Adds one operation that ran from `start` to `end` (seconds since the epoch)."""
+        device = self._device_of(op)
+        stats = self._stats.get(device)
+        if stats is None:
+            stats = self._stats[device] = step_stats_pb2.DeviceStepStats(device=device)
         micros, duration = int(start * 1e6), max(1, int((end - start) * 1e6))
-        node = self.stats.node_stats.add(
+        node = stats.node_stats.add(
             node_name=op._name,
             all_start_micros=micros,
             op_start_rel_micros=0,
@@ -62,19 +71,28 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
     if run_metadata is not None and options is None:
         options = config_pb2.RunOptions()
     prepared, arrays = session._prepare_run(fetches, feed_dict)
-    step = prepared.step
+    step, device_of = prepared.step, session._placement.device_of
     traced = options is not None and options.trace_level != config_pb2.RunOptions.NO_TRACE
     limit = options.timeout_in_ms if options is not None else 0
+    if limit <= 0 and session._limit > 0 and step.may_wait:
+        # The limit for every run of a session is there for what waits; a program of XLA cannot be stopped.
+        limit = session._limit
     deadline = time.monotonic() + limit / 1000 if limit > 0 else None
+    if run_metadata is not None:
+        run_metadata.Clear()
     if traced or deadline is not None:
-        times = NodeTimes() if traced else None
+        times = NodeTimes(device_of) if traced else None
         results = step.run_observed(arrays, times, deadline)
         if run_metadata is not None and times is not None:
-            run_metadata.step_stats.dev_stats.add().CopyFrom(times.stats)
+            run_metadata.step_stats.dev_stats.extend(times.stats)
     else:
         results = step.run(arrays)
     if run_metadata is not None and options is not None and options.output_partition_graphs:
-        graph = graph_pb2.GraphDef(versions=session.graph.graph_def_versions)
-        to_nodes(folded(step.ops, step.fetches, step.targets, step.fed), graph, _DEVICE)
-        run_metadata.partition_graphs.add().CopyFrom(graph)
+        partitions: dict[str, dict[Operation, Any]] = {}
+        for op, value in folded(step.ops, step.fetches, step.targets, step.fed).items():
+            partitions.setdefault(device_of(op), {})[op] = value
+        for device, nodes in partitions.items():
+            graph = graph_pb2.GraphDef(versions=session.graph.graph_def_versions)
+            to_nodes(nodes, graph, device)
+            run_metadata.partition_graphs.add().CopyFrom(graph)
     return session._finish(prepared, results)

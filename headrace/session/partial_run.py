@@ -35,12 +35,16 @@ class PartialRun:
         self._feeds = frozenset(feeds)
         self._lock = threading.Lock()
 
-    def run(self, tensors: list[Tensor], targets: list[Operation], fed: list[tuple[Tensor, Any]]) -> list[Any]:
+    def run(
+        self, tensors: list[Tensor], targets: list[Operation], fed: list[tuple[Tensor, Any]]
+    ) -> list[Any]:
         """Adds the feeds and computes the fetches. Raises InvalidArgumentError: not set up, fed or fetched twice."""
         with self._lock:
             for tensor, _ in fed:
                 if tensor not in self._feeds:
-                    raise _invalid(f"The feed {tensor.name} was not specified in partial_run_setup.")
+                    raise _invalid(
+                        f"The feed {tensor.name} was not specified in partial_run_setup."
+                    )
                 if tensor not in self._unfed:
                     raise _invalid(f"The feed {tensor.name} has already been fed.")
             for item in (*tensors, *targets):

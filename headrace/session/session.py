@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,8 @@ from headrace.lowering.jax_adapter import ARRAY
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
 from headrace.session import feeds as feeding
+from headrace.session.boundary import shortened
+from headrace.session.devices import DeviceAttributes, Placement, list_devices
 from headrace.session.fetches import Fetches
 from headrace.session.partial_run import PartialRun
 
@@ -28,7 +32,12 @@ class _Prepared:
     __slots__ = ("build", "mutations", "raw", "single", "step", "tensors")
 
     def __init__(self, step: Step, fetches: Fetches, tensors: tuple[Tensor, ...]) -> None:
-        self.step, self.build, self.single, self.tensors = step, fetches.build, fetches.single, tensors
+        self.step, self.build, self.single, self.tensors = (
+            step,
+            fetches.build,
+            fetches.single,
+            tensors,
+        )
         self.mutations = step.mutations
 
 
@@ -49,6 +58,8 @@ class BaseSession:
             raise TypeError(f"config must be a tf.ConfigProto, but got {type(config)}")
         if not isinstance(target, (str, bytes)):
             raise TypeError(f"target must be a string, but got {type(target)}")
+        if target:
+            _refuse(target if isinstance(target, str) else target.decode())
         self._target = target
         self._config = config
         self._closed = False
@@ -57,6 +68,9 @@ class BaseSession:
         self._prepared: dict[Any, _Prepared] = {}
         self._partial_runs: dict[str, PartialRun] = {}
         self._lock = threading.Lock()
+        self._placement = Placement(self)
+        # Milliseconds that any run may wait; 0: for ever.
+        self._limit = config.operation_timeout_in_ms if config is not None else 0
 
     # ---- what it is
 
@@ -67,8 +81,11 @@ class BaseSession:
 
     @property
     def graph_def(self) -> Any:
-        """The graph as a GraphDef."""
-        return self._graph.as_graph_def()
+        """The graph as a GraphDef, with static shapes where `graph_options.infer_shapes` asks for them."""
+        config = self._config
+        return self._graph.as_graph_def(
+            add_shapes=config is not None and config.graph_options.infer_shapes
+        )
 
     @property
     def sess_str(self) -> Any:
@@ -77,41 +94,53 @@ class BaseSession:
 
     # ---- running
 
-    def run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
+    def run(
+        self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None
+    ) -> Any:
         """Computes `fetches` and runs everything they depend on, once.
 
-        fetches: a tensor, an operation, a name, or lists, tuples and dictionaries of these, nested as you like; the result
-        has the same structure, with None for an operation. feed_dict: values to use in place of tensors.
+        fetches: a tensor, an operation, a name, or lists, tuples and dictionaries of these, nested as you like; the
+        result has the same structure, with None for an operation. feed_dict: values to use in place of tensors.
         Raises RuntimeError: the session is closed. TypeError, ValueError: fetches or feeds that do not fit.
         tf.errors.OpError: an operation failed; then no variable has changed.
         """
-        if options is not None or run_metadata is not None:
-            return self._run_with_options(fetches, feed_dict, options, run_metadata)
-        kind = fetches.__class__
-        if kind is Tensor and feed_dict.__class__ is dict:
-            # The shortest way, for what interactive loops do most: one tensor, fed tensors.
-            prepared = self._prepared.get((fetches, *feed_dict))
-            if prepared is not None and prepared.mutations == self._graph._mutations and not self._closed:
-                arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
-                run = prepared.step._compiled or prepared.step.run
-                return to_result(run(arrays)[0])
-        if kind is Tensor or kind is Operation:
-            key: Any = fetches
-        elif kind is list or kind is tuple:
-            key = (kind, *fetches)
-        else:
-            key = None
-        if not feed_dict:
-            try:
-                prepared = self._prepared.get(key) if key is not None else None
-            except TypeError:  # a nested list is no key
-                key = prepared = None
-            if prepared is None or self._closed or prepared.mutations != self._graph._mutations:
-                prepared = self._prepare(key, fetches, ())
-            if prepared.raw is not None:
-                return prepared.raw()
-            return self._finish(prepared, prepared.step.run([]))
-        return self._run_fed(key, fetches, feed_dict)
+        try:
+            if options is not None or run_metadata is not None or self._limit:
+                return self._run_with_options(fetches, feed_dict, options, run_metadata)
+            kind = fetches.__class__
+            if kind is Tensor and feed_dict.__class__ is dict:
+                # The shortest way, for what interactive loops do most: one tensor, fed tensors.
+                prepared = self._prepared.get((fetches, *feed_dict))
+                if (
+                    prepared is not None
+                    and prepared.mutations == self._graph._mutations
+                    and not self._closed
+                ):
+                    arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
+                    run = prepared.step._compiled or prepared.step.run
+                    return to_result(run(arrays)[0])
+            if kind is Tensor or kind is Operation:
+                key: Any = fetches
+            elif kind is list or kind is tuple:
+                key = (kind, *fetches)
+            else:
+                key = None
+            if not feed_dict:
+                try:
+                    prepared = self._prepared.get(key) if key is not None else None
+                except TypeError:  # a nested list is no key
+                    key = prepared = None
+                if prepared is None or self._closed or prepared.mutations != self._graph._mutations:
+                    prepared = self._prepare(key, fetches, ())
+                if prepared.raw is not None:
+                    return prepared.raw()
+                return self._finish(prepared, prepared.step.run([]))
+            return self._run_fed(key, fetches, feed_dict)
+        except Exception as error:
+            short = shortened(error)
+            if short is None:
+                raise
+            raise short from short.__cause__
 
     def _run_fed(self, key: Any, fetches: Any, feed_dict: Any) -> Any:
         try:
@@ -131,7 +160,9 @@ class BaseSession:
         pairs = self._feed_pairs(feed_dict)
         tensors = tuple(t for t, _ in pairs)
         # The key stands for the pairs only where each key of the dictionary is the tensor itself.
-        direct = len(tensors) == len(feed_dict) and all(k is t for k, t in zip(feed_dict, tensors, strict=True))
+        direct = len(tensors) == len(feed_dict) and all(
+            k is t for k, t in zip(feed_dict, tensors, strict=True)
+        )
         prepared = self._prepare(key if direct else None, fetches, tensors)
         return prepared, [feeding.to_array(t, v) for t, v in pairs]
 
@@ -157,12 +188,16 @@ class BaseSession:
         if self._closed:
             raise RuntimeError("Attempted to use a closed Session.")
         if self._graph.version == 0:
-            raise RuntimeError("The Session graph is empty.  Add operations to the graph before calling run().")
+            raise RuntimeError(
+                "The Session graph is empty.  Add operations to the graph before calling run()."
+            )
 
     def _prepare(self, key: Any, fetches: Any, tensors: tuple[Tensor, ...]) -> _Prepared:
         self._check_open()
         parsed = Fetches(self._graph, fetches)
         step = self._step_for(parsed, tensors)
+        with self._lock:
+            self._placement.place(self._graph, step.ops)
         prepared = _Prepared(step, parsed, tensors)
         # Nothing to compute: the hot path of an operation that only orders others.
         prepared.raw = self._nothing_to_do(step, parsed)
@@ -196,12 +231,16 @@ class BaseSession:
             return to_result(results[0])
         return prepared.build([to_result(r) for r in results])
 
-    def _run_with_options(self, fetches: Any, feed_dict: Any, options: Any, run_metadata: Any) -> Any:
+    def _run_with_options(
+        self, fetches: Any, feed_dict: Any, options: Any, run_metadata: Any
+    ) -> Any:
         from headrace.session import metadata
 
         return metadata.run(self, fetches, feed_dict, options, run_metadata)
 
-    def make_callable(self, fetches: Any, feed_list: Any = None, accept_options: bool = False) -> Callable[..., Any]:
+    def make_callable(
+        self, fetches: Any, feed_list: Any = None, accept_options: bool = False
+    ) -> Callable[..., Any]:
         """A function that runs `fetches` with values for the tensors of `feed_list` by position; cheaper than `run`.
 
         With accept_options it takes `options` and `run_metadata` too. Raises TypeError: feed_list is not a list.
@@ -210,20 +249,54 @@ class BaseSession:
             raise TypeError("`feed_list` must be a list or tuple.")
         feeds = list(feed_list or ())
         self._check_open()
-        prepared = self._prepare(None, fetches, tuple(t for k in feeds for t in feeding.feed_tensors(self._graph, k)))
-        direct = all(k is t for k, t in zip(feeds, prepared.tensors, strict=False)) and len(feeds) == len(prepared.tensors)
+        prepared = self._prepare(
+            None, fetches, tuple(t for k in feeds for t in feeding.feed_tensors(self._graph, k))
+        )
+        direct = all(k is t for k, t in zip(feeds, prepared.tensors, strict=False)) and len(
+            feeds
+        ) == len(prepared.tensors)
 
         def run_prepared(*values: Any, options: Any = None, run_metadata: Any = None) -> Any:
             if len(values) != len(feeds):
-                raise TypeError(f"the callable takes {len(feeds)} values for its feed_list, got {len(values)}")
-            if not direct or options is not None or run_metadata is not None or self._closed:
-                if (options is not None or run_metadata is not None) and not accept_options:
-                    raise TypeError("the callable was made without accept_options=True")
-                return self.run(fetches, dict(zip(feeds, values, strict=True)), options, run_metadata)
-            arrays = [feeding.to_array(t, v) for t, v in zip(prepared.tensors, values, strict=True)]
-            return self._finish(prepared, prepared.step.run(arrays))
+                raise TypeError(
+                    f"the callable takes {len(feeds)} values for its feed_list, got {len(values)}"
+                )
+            given = options is not None or run_metadata is not None
+            if given and not accept_options:
+                raise TypeError("the callable was made without accept_options=True")
+            changed = self._closed or self._limit or prepared.mutations != self._graph._mutations
+            if given or changed or not direct:
+                return self.run(
+                    fetches, dict(zip(feeds, values, strict=True)), options, run_metadata
+                )
+            try:
+                arrays = [
+                    feeding.to_array(t, v) for t, v in zip(prepared.tensors, values, strict=True)
+                ]
+                return self._finish(prepared, prepared.step.run(arrays))
+            except Exception as error:
+                short = shortened(error)
+                if short is None:
+                    raise
+                raise short from short.__cause__
 
         return run_prepared
+
+    def _make_callable_from_options(self, callable_options: Any) -> Callable[..., list[Any]]:
+        """As `make_callable`, from a CallableOptions proto; what it returns gives the list of the fetched values."""
+        names, targets = (
+            list(callable_options.fetch),
+            [f"{t}".split(":")[0] for t in callable_options.target],
+        )
+        options = callable_options.run_options if callable_options.HasField("run_options") else None
+        call = self.make_callable(
+            [*names, *targets], list(callable_options.feed), accept_options=True
+        )
+
+        def run(*values: Any, run_metadata: Any = None) -> list[Any]:
+            return call(*values, options=options, run_metadata=run_metadata)[: len(names)]
+
+        return run
 
     # ---- partial runs
 
@@ -242,7 +315,9 @@ class BaseSession:
                 raise TypeError(f"Cannot interpret feed_list key as Tensor: {error}") from None
         parsed = Fetches(self._graph, fetches)
         if not parsed.tensors and not parsed.targets:
-            raise errors.InvalidArgumentError(None, None, "Must specify at least one target to fetch or execute.")
+            raise errors.InvalidArgumentError(
+                None, None, "Must specify at least one target to fetch or execute."
+            )
         run = PartialRun(self._graph, parsed.tensors, parsed.targets, tensors, self._resources)
         self._partial_runs[run.handle] = run
         return run.handle
@@ -255,10 +330,18 @@ class BaseSession:
         self._check_open()
         run = self._partial_runs.get(handle)
         if run is None:
-            raise errors.InvalidArgumentError(None, None, "Must run PartialRunSetup before PartialRun!")
+            raise errors.InvalidArgumentError(
+                None, None, "Must run PartialRunSetup before PartialRun!"
+            )
         parsed = Fetches(self._graph, fetches)
         fed = [(t, feeding.to_array(t, v)) for t, v in self._feed_pairs(feed_dict or {})]
-        values = run.run(parsed.tensors, parsed.targets, fed)
+        try:
+            values = run.run(parsed.tensors, parsed.targets, fed)
+        except Exception as error:
+            short = shortened(error)
+            if short is None:
+                raise
+            raise short from short.__cause__
         return parsed.build([to_result(v) for v in values])
 
     # ---- life
@@ -278,13 +361,26 @@ class BaseSession:
         """A block in which this is the default session of the thread; leaving it does not close the session."""
         return default.session_as_default(self)
 
-    def list_devices(self) -> list[Any]:
+    def list_devices(self) -> list[DeviceAttributes]:
         """The devices that the session can use; the graph may be empty."""
         if self._closed:
             raise RuntimeError("Attempted to use a closed Session.")
-        from headrace.session import devices
+        return list_devices(self)
 
-        return devices.list_devices(self)
+
+def _refuse(target: str) -> None:
+    """Raises for the address of a master: sessions run in this process."""
+    if target.startswith("grpc://"):
+        raise errors.UnimplementedError(
+            None,
+            None,
+            f"Session: no connection to {target!r}; only target='' runs, in this process",
+        )
+    raise errors.NotFoundError(
+        None,
+        None,
+        f'No session factory registered for the given session options: {{target: "{target}"}}. Only "" runs here.',
+    )
 
 
 def to_result(value: Any) -> Any:
@@ -302,23 +398,29 @@ class Session(BaseSession):
 
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
         super().__init__(target, graph, config)
-        self._blocks: list[Any] = []
+        self._blocks: contextlib.ExitStack | None = None
 
     def __enter__(self) -> Session:
         if self._closed:
             raise RuntimeError("Attempted to use a closed Session.")
-        graph = self._graph.as_default()
-        graph.__enter__()
-        session = self.as_default()
-        session.__enter__()
-        self._blocks.append((graph, session))
+        if self._blocks:
+            raise RuntimeError(
+                "Session context managers are not re-entrant. Use `Session.as_default()` if you want to "
+                "enter a session multiple times."
+            )
+        blocks = contextlib.ExitStack()
+        blocks.enter_context(self._graph.as_default())
+        blocks.enter_context(self.as_default())
+        self._blocks = blocks
         return self
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        graph, session = self._blocks.pop()
-        session.__exit__(None, None, None)
-        graph.__exit__(None, None, None)
-        self.close()
+        blocks, self._blocks = self._blocks, None
+        try:
+            if blocks is not None:
+                blocks.close()
+        finally:
+            self.close()
 
     @staticmethod
     def reset(target: str, containers: Any = None, config: Any = None) -> None:
@@ -331,8 +433,29 @@ class Session(BaseSession):
 class InteractiveSession(BaseSession):
     """A session that makes itself (and its graph) the default until it is closed."""
 
+    _count_lock = threading.Lock()
+    _active_session_count = 0
+
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
+        # What is typed in at a prompt fails when it is run, not because something else in the graph cannot be placed.
+        if config is None or isinstance(config, config_pb2.ConfigProto):
+            given, config = (
+                config,
+                config_pb2.ConfigProto(graph_options={"place_pruned_graph": True}),
+            )
+            if given is not None:
+                config.MergeFrom(given)
+                config.graph_options.place_pruned_graph = True
         super().__init__(target, graph, config)
+        with InteractiveSession._count_lock:
+            if InteractiveSession._active_session_count > 0:
+                warnings.warn(
+                    "An interactive session is already active. This can cause out-of-memory errors in some "
+                    "cases. You must explicitly call `InteractiveSession.close()` to release "
+                    "resources held by the other session(s).",
+                    stacklevel=2,
+                )
+            InteractiveSession._active_session_count += 1
         self._explicit_graph = graph
         self._graph_block = None
         if graph is not None:
@@ -342,9 +465,12 @@ class InteractiveSession(BaseSession):
 
     def close(self) -> None:
         """Ends the session and gives back the place of the default session."""
-        if not self._closed:
-            super().close()
-            default.pop_session(self)
-            if self._graph_block is not None:
-                self._graph_block.__exit__(None, None, None)
-                self._graph_block = None
+        if self._closed:
+            return
+        super().close()
+        with InteractiveSession._count_lock:
+            InteractiveSession._active_session_count -= 1
+        default.pop_session(self)
+        if self._graph_block is not None:
+            self._graph_block.__exit__(None, None, None)
+            self._graph_block = None
