@@ -1,7 +1,7 @@
 """Rows for ops that look at values."""
 
 import numpy as np
-from case import Case
+from tests.ops.case import Case
 
 CASES = [
     Case("CheckNumerics", [np.array([1.0, -2.5], np.float32)], {"message": "m"}, lambda x: x),

@@ -1,7 +1,7 @@
 """Rows for linear algebra."""
 
 import numpy as np
-from case import Case
+from tests.ops.case import Case
 
 rng = np.random.RandomState(7)
 
