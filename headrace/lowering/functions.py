@@ -140,15 +140,15 @@ class Functions:
         return outputs, found["known"]
 
     def known_part(
-        self, attr: str, places: Sequence[int], wanted: Sequence[int], known: dict[Tensor, Any]
+        self, attr: str, places: Sequence[int], wanted: Sequence[Tensor], known: dict[Tensor, Any]
     ) -> Callable[[list[Any]], list[Any]] | None:
-        """The outputs `wanted` as a NumPy function of the inputs at `places` alone; None where they need more.
+        """The tensors `wanted` of a body as a NumPy function of its inputs at `places` alone; None where they need more.
 
         known: values inside that do not change, from `probe`.
         """
         graph = self._plans[attr][0].function.graph
         changing = {graph.inputs[p] for p in places}
-        ops = prune([graph.outputs[w]._op for w in wanted], frozenset(graph.inputs))
+        ops = prune([t._op for t in wanted], frozenset(graph.inputs))
         steps = []
         for op in ops:
             if not any(t in changing for t in op._inputs):
@@ -160,7 +160,7 @@ class Functions:
                 return None
             changing.update(op._outputs)
             steps.append(op)
-        if any(graph.outputs[w] not in changing and graph.outputs[w] not in known for w in wanted):
+        if any(t not in changing and t not in known for t in wanted):
             return None
         fixed = known
 
@@ -171,7 +171,7 @@ class Functions:
             for op in steps:
                 results = call_host(op, group_by_argument(op, [env[t] for t in op._inputs]))
                 store_outputs(op, results, env)
-            return [np.asarray(env[graph.outputs[w]]) for w in wanted]
+            return [np.asarray(env[t]) for t in wanted]
 
         return evaluate
 

@@ -181,9 +181,10 @@ def _while(op, functions, inputs, fixed, trips):
 def _while_with_lists(op, functions, inputs, fixed):
     """A loop that carries lists: these get the room that all iterations together need."""
     known = [f and isinstance(v, np.ndarray) for v, f in zip(inputs, fixed, strict=True)]
-    trips, final = _count_iterations(functions, inputs, fixed)
+    trips, final = _count_iterations(op, functions, inputs, fixed)
     if trips == 0:
         return tuple(inputs)
+    most = _most_pops(op, inputs) if trips is None else trips
     growth: dict[int, int] = {}
     starts = list(inputs)
     for _ in range(4):
@@ -193,13 +194,13 @@ def _while_with_lists(op, functions, inputs, fixed):
             if fixed[i] or not isinstance(before, DeviceList):
                 continue
             if before.size is None and after.capacity != before.capacity:
-                if trips is None:
+                if most is None:
                     raise NotCompilable(
                         op,
                         "the number of iterations, and so of elements, is only known when it runs",
                     )
                 growth[i] = after.capacity - before.capacity
-                room = before.capacity + max(0, growth[i]) * trips
+                room = before.capacity + max(0, growth[i]) * most
                 starts[i] = _with_room(before, after, room).growing(room)
                 settled = False
             elif before.buffer is None and after.buffer is not None:
@@ -207,12 +208,29 @@ def _while_with_lists(op, functions, inputs, fixed):
                 settled = False
         if settled:
             break
-    results = list(_while(op, functions, starts, fixed, trips))
-    for i, step in growth.items():
-        results[i] = results[i].full(inputs[i].capacity + step * trips)
-    for i, value in final.items():
-        results[i] = value
+    exact = final is not None
+    results = list(_while(op, functions, starts, fixed, trips if exact else None))
+    if exact:
+        for i, step in growth.items():
+            results[i] = results[i].full(inputs[i].capacity + step * trips)
+        for i, value in final.items():
+            results[i] = value
     return tuple(results)
+
+
+def _most_pops(op, inputs):
+    """A limit on the iterations of a loop that takes an element from a list in each of them, else None."""
+    body = function_named(op, op.attr("body").name).graph
+    limits = [
+        value.capacity
+        for value, into, out in zip(inputs, body.inputs, body.outputs, strict=True)
+        if isinstance(value, DeviceList) and _pops(out, into)
+    ]
+    return min(limits, default=None)
+
+
+def _pops(out, into):
+    return out._op.type == "TensorListPopBack" and out._op._inputs[0] is into
 
 
 def _with_room(before, after, capacity):
@@ -226,8 +244,11 @@ def _with_room(before, after, capacity):
     return DeviceList(before.dtype, buffer, capacity, size)
 
 
-def _count_iterations(functions, inputs, fixed):
-    """(the number of iterations, the last values of the variables that decide it), where constants decide it; else (None, {})."""
+def _count_iterations(op, functions, inputs, fixed):
+    """(the number of iterations, the last values of the variables that decide it), where constants decide it.
+
+    Where other things can end the loop earlier: (the highest number, None). Where nothing is known: (None, None).
+    """
     evolving = {
         i
         for i, (v, f) in enumerate(zip(inputs, fixed, strict=True))
@@ -244,21 +265,31 @@ def _count_iterations(functions, inputs, fixed):
             break
         evolving -= lost
     if not evolving:
-        return None, {}
+        return None, None
     places = sorted(evolving)
-    answers, inside_cond = functions.probe("cond", inputs, known)
-    if not isinstance(answers[0], np.ndarray):
-        return None, {}
-    step = functions.known_part("body", places, places, inside)
-    test = functions.known_part("cond", places, [0], inside_cond)
-    if step is None or test is None:
-        return None, {}
+    body = function_named(op, op.attr("body").name).graph
+    conditions = _conjuncts(function_named(op, op.attr("cond").name).graph.outputs[0])
+    _, inside_cond = functions.probe("cond", inputs, known)
+    counted = [t for t in conditions if t in inside_cond]
+    step = functions.known_part("body", places, [body.outputs[p] for p in places], inside)
+    test = functions.known_part("cond", places, counted, inside_cond)
+    if not counted or step is None or test is None:
+        return None, None
+    exact = len(counted) == len(conditions)
     values = [inputs[i] for i in places]
     for trips in range(_MOST_COUNTED):
-        if not _truth(test(values)[0]):
-            return trips, dict(zip(places, values, strict=True))
+        if not all(_truth(answer) for answer in test(values)):
+            return trips, dict(zip(places, values, strict=True)) if exact else None
         values = step(values)
-    return None, {}
+    return None, None
+
+
+def _conjuncts(tensor):
+    """The conditions that must all hold for `tensor`, a condition, to hold."""
+    op = tensor._op
+    if op.type in ("LogicalAnd", "Identity"):
+        return [t for part in op._inputs for t in _conjuncts(part)]
+    return [tensor]
 
 
 @stateless_while.host
