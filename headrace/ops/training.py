@@ -391,11 +391,18 @@ def _centered_rms_prop(op, xp, var, mg, ms, mom, *, lr, rho, momentum, epsilon, 
     return var - mom, mg, ms, mom
 
 
+def _scale(xp, accum, lr_power):
+    """`accum ** -lr_power`; the usual power is a root."""
+    if not isinstance(lr_power, (np.ndarray, np.generic)):
+        return xp.where(lr_power == -0.5, xp.sqrt(accum), xp.power(accum, -lr_power))
+    return xp.sqrt(accum) if lr_power == -0.5 else xp.power(accum, -lr_power)
+
+
 def _follow_regularized_leader(xp, var, accum, linear, grad, shrunk_grad, lr, l1, l2, lr_power):
     total = accum + grad * grad
     two = var.dtype.type(2)
-    old_scale, scale = xp.power(accum, -lr_power), xp.power(total, -lr_power)
-    linear = linear + shrunk_grad - (scale - old_scale) / lr * var
+    old_scale, scale = _scale(xp, accum, lr_power), _scale(xp, total, lr_power)
+    linear = linear + (shrunk_grad - (scale - old_scale) / lr * var)
     ahead = (l1 * xp.sign(linear) - linear) / (scale / lr + two * l2)
     return xp.where(xp.abs(linear) > l1, ahead, xp.zeros_like(ahead)), total, linear
 
