@@ -49,7 +49,7 @@ CASES = [
     ),
     Case(
         "MatchingFiles",
-        [_text([str(_SAVED / "*" / "*.index"), str(_SAVED / "v1" / "model-?")])],
+        [_text([str(_SAVED / "[sv]*" / "*-7.index"), str(_SAVED / "v1" / "model-?")])],
         {},
         _text([str(_SAVED / "sharded" / "model-7.index"), _V1, _V2 + ".index"]),
         static=False,
