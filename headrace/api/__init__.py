@@ -11,6 +11,9 @@ from headrace.api import (
     candidate_sampling_ops as candidate_sampling_ops,
 )
 from headrace.api import (
+    check_ops as check_ops,
+)
+from headrace.api import (
     clip_ops as clip_ops,
 )
 from headrace.api import (
@@ -153,6 +156,12 @@ from headrace.api import (
 )
 from headrace.api import (
     space_ops as space_ops,
+)
+from headrace.api import (
+    sparse_ops as sparse_ops,
+)
+from headrace.api import (
+    sparse_structure as sparse_structure,
 )
 from headrace.api import (
     state_ops as state_ops,

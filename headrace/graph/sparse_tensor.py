@@ -22,14 +22,16 @@ from headrace.graph.type_spec import (
     register_type_spec_from_value_converter,
 )
 
-SparseTensorValue = collections.namedtuple("SparseTensorValue", ["indices", "values", "dense_shape"])
+SparseTensorValue = collections.namedtuple(
+    "SparseTensorValue", ["indices", "values", "dense_shape"]
+)
 
 
 class SparseTensor:
     """A tensor of which only the elements at `indices` are given; the others are zero.
 
-    indices: [n, rank] int64, one row for each element; most operations need them in row-major order (`tf.sparse.reorder`).
-    values: [n] of any type. dense_shape: [rank] int64. Each may be a tensor or what converts to one.
+    indices: [n, rank] int64, one row for each element; most operations need them in row-major order
+    (`tf.sparse.reorder`). values: [n] of any type. dense_shape: [rank] int64. Each may be a tensor or convert to one.
     Raises ValueError: the shapes of the three do not fit.
     """
 
@@ -48,9 +50,7 @@ class SparseTensor:
     def from_value(cls, sparse_tensor_value: Any) -> SparseTensor:
         """The SparseTensor of a SparseTensorValue (or of another SparseTensor). Raises TypeError: neither."""
         if not is_sparse(sparse_tensor_value):
-            raise TypeError(
-                f"Neither a SparseTensor nor SparseTensorValue: {sparse_tensor_value}."
-            )
+            raise TypeError(f"Neither a SparseTensor nor SparseTensorValue: {sparse_tensor_value}.")
         return SparseTensor(*_parts(sparse_tensor_value))
 
     # ---- what it is
@@ -175,7 +175,9 @@ def is_sparse(x: Any) -> bool:
     return isinstance(x, (SparseTensor, SparseTensorValue))
 
 
-def convert_to_tensor_or_sparse_tensor(value: Any, dtype: Any = None, name: str | None = None) -> Any:
+def convert_to_tensor_or_sparse_tensor(
+    value: Any, dtype: Any = None, name: str | None = None
+) -> Any:
     """`value` as a SparseTensor where it is one or a SparseTensorValue, else as a tensor.
 
     Raises RuntimeError: a sparse tensor whose type is not `dtype`.

@@ -17,9 +17,7 @@ NUMERIC = (
     "float, double, int32, uint8, int16, int8, complex64, int64, qint8, quint8, qint32, bfloat16, "
     "uint16, complex128, half, uint32, uint64"
 )
-REAL = (
-    "float, double, int32, uint8, int16, int8, int64, bfloat16, uint16, half, uint32, uint64"
-)
+REAL = "float, double, int32, uint8, int16, int8, int64, bfloat16, uint16, half, uint32, uint64"
 
 
 def sparse_dims(op, indices, values, shape):

@@ -162,7 +162,7 @@ sparse_concat = define(
 @sparse_concat.shape
 def _sparse_concat_shape(op, indices, values, sizes):
     total, rank = 0, None
-    for places, numbers, shape in zip(indices, values, sizes, strict=True):
+    for places, numbers in zip(indices, values, strict=True):
         places = shapes.with_rank(op, places, 2, "indices")
         numbers = shapes.with_rank(op, numbers, 1, "values")
         count = shapes.merge_size(op, places[0], numbers[0], "numbers of indices and values")
@@ -307,9 +307,7 @@ def _sparse_split_host(op, axis, indices, values, shape):
     check_sparse(op, indices, values, shape, "input ")
     axis, count = int(axis), op.attr("num_split")
     if not 0 <= axis < shape.size:
-        raise op.invalid(
-            f"Input split_dim should be between 0 and rank ({shape.size}), got {axis}"
-        )
+        raise op.invalid(f"Input split_dim should be between 0 and rank ({shape.size}), got {axis}")
     size = int(shape[axis])
     if not 1 <= count <= size:
         raise op.invalid(
