@@ -33,6 +33,37 @@ class Check:
         return self.error(None, _real(op), f"{op.type} op {op.name!r}: {text}")
 
 
+class RoomExceeded(Exception):
+    """A loop made more iterations than the lists that it collects had room for: the program runs again with more."""
+
+    def __init__(self, op: Any) -> None:
+        super().__init__(f"{op.type} op {op.name!r} needs room for more elements")
+        self.op = op
+
+
+class RoomCheck:
+    """The condition that the lists of a loop had room for all iterations."""
+
+    __slots__ = ("op",)
+
+    def __init__(self, op: Any) -> None:
+        self.op = op
+
+    def failure(self, payload: list[Any], op: Any = None) -> Exception:
+        """What to raise: nobody but the one who runs the program sees it."""
+        return RoomExceeded(self.op)
+
+
+def need_room(op: Any, exceeded: Any) -> None:
+    """Makes the program run again with more room for the lists of the loop `op` if `exceeded` is true."""
+    collector = _active.collector
+    if collector is None:
+        raise AssertionError(f"{op.type}: a guessed room outside a collecting trace")
+    collector.checks.append(RoomCheck(op))
+    collector.flags.append(exceeded)
+    collector.payloads.append(())
+
+
 class TableCheck:
     """The checks inside a branch or a loop as one: its only value is the number of the one that failed."""
 
@@ -44,7 +75,7 @@ class TableCheck:
     def failure(self, payload: list[Any], op: Any = None) -> errors.OpError:
         """The error to raise. The values that its message speaks of stayed inside."""
         check = self.table[int(payload[0]) - 1]
-        if isinstance(check, TableCheck):
+        if not isinstance(check, Check):
             return check.failure([1], op)
         return check.failure(["?"] * check.payload_size, op)
 

@@ -14,11 +14,11 @@ from headrace.graph.graph import group_by_argument
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
-from headrace.lowering.checks import raise_if_failed
+from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.jax_adapter import x64
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
-from headrace.lowering.tensor_list import DeviceList, HostList, to_device, to_host
+from headrace.lowering.tensor_list import DeviceList, HostList, double_room, to_device, to_host
 from headrace.passes.prune import prune
 from headrace.passes.segments import runs_on_host, shape_deciders
 from headrace.passes.state_order import BodyPlan, StateOrder, is_handle, plan_body
@@ -205,7 +205,12 @@ class Functions:
         with x64():
             results, written, outcome = program(self.values(), traced)
         if outcome:
-            raise_if_failed(outcome, collector, self.op)
+            try:
+                raise_if_failed(outcome, collector, self.op)
+            except RoomExceeded as exceeded:
+                double_room(exceeded.op)
+                programs.clear()
+                return self.compiled(rule, inputs, fixed)
         self.write(written)
         return [to_host(v) if isinstance(v, DeviceList) else v for v in results]
 

@@ -69,6 +69,10 @@ class Island:
         """Whether any program of this island checks values."""
         return any(collector.checks for _, collector in self._programs.values())
 
+    def forget_programs(self) -> None:
+        """Has the programs traced again at the next call."""
+        self._programs.clear()
+
     def program(self, static_values: Sequence[np.ndarray]) -> tuple[Any, checks.Collector]:
         """The jitted function for these static values, and its checks (filled when it is first called).
 

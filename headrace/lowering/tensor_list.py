@@ -232,3 +232,18 @@ def to_device(value: HostList) -> DeviceList | None:
         np.stack([zero if i is None else np.asarray(i) for i in value.items]),
         len(value.items),
     )
+
+
+# A loop whose number of iterations nothing tells before it runs starts with this much room; it doubles when it is needed.
+_FIRST_ROOM = 64
+
+
+def guessed_room(op: Any) -> int:
+    """For how many iterations of the loop `op` its lists get room."""
+    return op._graph.__dict__.setdefault("_room_of_loops", {}).get(op, _FIRST_ROOM)
+
+
+def double_room(op: Any) -> None:
+    """Gives the lists of the loop `op` twice the room in the programs that are traced from now on."""
+    rooms = op._graph.__dict__.setdefault("_room_of_loops", {})
+    rooms[op] = 2 * rooms.get(op, _FIRST_ROOM)

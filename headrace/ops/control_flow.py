@@ -13,8 +13,9 @@ from jax import lax
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
+from headrace.lowering import checks
 from headrace.lowering.not_compilable import NotCompilable
-from headrace.lowering.tensor_list import DeviceList
+from headrace.lowering.tensor_list import DeviceList, guessed_room
 
 # A loop that goes on longer than this in the interpreter, in iterations and in seconds, is worth compiling.
 _INTERPRETED_ITERATIONS = 50
@@ -136,8 +137,8 @@ def _while_lower(op, functions, inputs):
     return _while(op, functions, list(inputs), fixed, None)
 
 
-def _while(op, functions, inputs, fixed, trips):
-    """The loop as XLA's; `trips`: the number of iterations where it is known."""
+def _while(op, functions, inputs, fixed, trips, room=None):
+    """The loop as XLA's; `trips`: the number of iterations where it is known, `room`: where it is guessed."""
     values = _same_types(functions.values())
     start = _same_types([v for v, f in zip(inputs, fixed, strict=True) if not f])
     condition, _ = functions.pure("cond")
@@ -155,7 +156,7 @@ def _while(op, functions, inputs, fixed, trips):
         return known
 
     def goes_on(carry):
-        changing, written, code = carry
+        changing, written, code = carry[:3]
         (answer,), _, _ = condition(state_of(written), merged(changing))
         return (jnp.asarray(answer).reshape(()) != 0) & (code == 0)
 
@@ -167,7 +168,14 @@ def _while(op, functions, inputs, fixed, trips):
 
     carry = (start, [values[p] for p in places], jnp.int32(0))
     try:
-        if trips is None:
+        if room is not None:
+            changing, written, code, _ = lax.while_loop(
+                lambda c: goes_on(c) & (c[3] < room),
+                lambda c: (*step(c[:3]), c[3] + 1),
+                (*carry, jnp.int32(0)),
+            )
+            checks.need_room(op, goes_on((changing, written, code)))
+        elif trips is None:
             changing, written, code = lax.while_loop(goes_on, step, carry)
         else:
             changing, written, code = lax.fori_loop(0, trips, lambda _, c: step(c), carry)
@@ -185,6 +193,7 @@ def _while_with_lists(op, functions, inputs, fixed):
     if trips == 0:
         return tuple(inputs)
     most = _most_pops(op, inputs) if trips is None else trips
+    guess = guessed_room(op) if most is None else None
     growth: dict[int, int] = {}
     starts = list(inputs)
     for _ in range(4):
@@ -194,13 +203,8 @@ def _while_with_lists(op, functions, inputs, fixed):
             if fixed[i] or not isinstance(before, DeviceList):
                 continue
             if before.size is None and after.capacity != before.capacity:
-                if most is None:
-                    raise NotCompilable(
-                        op,
-                        "the number of iterations, and so of elements, is only known when it runs",
-                    )
                 growth[i] = after.capacity - before.capacity
-                room = before.capacity + max(0, growth[i]) * most
+                room = before.capacity + max(0, growth[i]) * (guess if most is None else most)
                 starts[i] = _with_room(before, after, room).growing(room)
                 settled = False
             elif before.buffer is None and after.buffer is not None:
@@ -209,7 +213,8 @@ def _while_with_lists(op, functions, inputs, fixed):
         if settled:
             break
     exact = final is not None
-    results = list(_while(op, functions, starts, fixed, trips if exact else None))
+    grows = any(step > 0 for step in growth.values())
+    results = list(_while(op, functions, starts, fixed, trips if exact else None, guess if grows else None))
     if exact:
         for i, step in growth.items():
             results[i] = results[i].full(inputs[i].capacity + step * trips)

@@ -168,6 +168,8 @@ def _pop_back_gradient(op, dlist, dtensor):
         dlist = raw.EmptyTensorList(
             np.int32(-1), np.int32(-1), element_dtype=op.attr("element_dtype")
         )
+    if dtensor is None:
+        dtensor = raw.ZerosLike(op.outputs[1])
     return raw.TensorListPushBack(dlist, dtensor), None
 
 

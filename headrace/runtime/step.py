@@ -21,14 +21,14 @@ from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
-from headrace.lowering.checks import raise_if_failed
+from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64, x64
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.row_updates import updated
 from headrace.lowering.state import Slot, StateView
-from headrace.lowering.tensor_list import DeviceList, HostList, to_device, to_host
+from headrace.lowering.tensor_list import DeviceList, HostList, double_room, to_device, to_host
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, runs_on_host, split
 from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
@@ -427,6 +427,16 @@ class Step:
         for tensor in (*island.inputs, *island.static_inputs):
             if tensor not in values and tensor._op in self.split.free:
                 values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+        while True:
+            try:
+                self._call_island(island, values, state, last)
+                return
+            except RoomExceeded as exceeded:
+                # Nothing has come of the run: it is made again, with room for more elements.
+                double_room(exceeded.op)
+                island.forget_programs()
+
+    def _call_island(self, island: Island, values: Values, state: StateView, last: bool) -> None:
         static = [np.asarray(values[t]) for t in island.static_inputs]
         inputs = tuple(for_program(values[t], t) for t in island.inputs)
         program, collector = island.program(static)
@@ -437,7 +447,7 @@ class Step:
             if outcome:
                 try:
                     raise_if_failed(outcome, collector)
-                except errors.OpError:
+                except (errors.OpError, RoomExceeded):
                     self._restore(island, written, outcome)
                     raise
             for (key, version), value in zip(island.writes, written, strict=True):
