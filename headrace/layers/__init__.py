@@ -8,6 +8,9 @@ from headrace.layers import (
     base as base,
 )
 from headrace.layers import (
+    core as core,
+)
+from headrace.layers import (
     input_spec as input_spec,
 )
 from headrace.layers import (
