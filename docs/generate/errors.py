@@ -426,7 +426,7 @@ SECTIONS = {
             w = tf.Variable([0.0, 0.0], name="layer/weight")
             tf.train.Saver().restore(tf.Session(), path)
             """,
-            '`tf.train.Saver({"layer/weights": w})` maps names; `headrace inspect model.ckpt` lists them.',
+            '`tf.train.Saver({"layer/weights": w})` maps names; `headrace inspect-checkpoint model.ckpt` lists them.',
         ),
         (
             "A variable of another shape in the checkpoint",

@@ -6,6 +6,7 @@ placement says what TensorFlow's placer would say of the same graph, and refuses
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,6 +36,16 @@ class DeviceAttributes:
 
     def __repr__(self) -> str:
         return f"_DeviceAttributes({self.name}, {self.device_type}, {self.memory_limit_bytes}, {self.incarnation})"
+
+
+def configure_gpus(options: Any) -> None:
+    """Hands GPUOptions on to JAX, which looks at them when it is first used in the process; later it does not."""
+    if options.allow_growth:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if options.per_process_gpu_memory_fraction > 0:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(options.per_process_gpu_memory_fraction))
+    if options.visible_device_list:
+        jax.config.update("jax_cuda_visible_devices", options.visible_device_list)
 
 
 def list_devices(session: Any) -> list[DeviceAttributes]:

@@ -21,7 +21,7 @@ from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
 from headrace.session import feeds as feeding
 from headrace.session.boundary import shortened
-from headrace.session.devices import DeviceAttributes, Placement, list_devices
+from headrace.session.devices import DeviceAttributes, Placement, configure_gpus, list_devices
 from headrace.session.fetches import Fetches
 from headrace.session.partial_run import PartialRun
 
@@ -69,6 +69,8 @@ class BaseSession:
         self._partial_runs: dict[str, PartialRun] = {}
         self._lock = threading.Lock()
         self._placement = Placement(self)
+        if config is not None and config.HasField("gpu_options"):
+            configure_gpus(config.gpu_options)
         # Milliseconds that any run may wait; 0: for ever.
         self._limit = config.operation_timeout_in_ms if config is not None else 0
 
