@@ -86,7 +86,7 @@ class AdamOptimizer(Optimizer):
 
     @row_by_row
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Any:
-        return self._apply_rows(
+        return self._apply_sparse_shared(
             grad.values,
             var,
             grad.indices,
@@ -95,15 +95,16 @@ class AdamOptimizer(Optimizer):
 
     @row_by_row
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
-        def scatter_add(x: Any, i: Any, v: Any) -> Any:
-            with default.get_default_graph().control_dependencies(
-                [raw.ResourceScatterAdd(x.handle, i, v)]
-            ):
-                return x.value()
+        return self._apply_sparse_shared(grad, handle, indices, self._resource_scatter_add)
 
-        return self._apply_rows(grad, handle, indices, scatter_add)
+    def _resource_scatter_add(self, x: Any, i: Any, v: Any) -> Any:
+        with default.get_default_graph().control_dependencies(
+            [raw.ResourceScatterAdd(x.handle, i, v)]
+        ):
+            return x.value()
 
-    def _apply_rows(self, grad: Any, var: Any, indices: Any, scatter_add: Any) -> Any:
+    @row_by_row
+    def _apply_sparse_shared(self, grad: Any, var: Any, indices: Any, scatter_add: Any) -> Any:
         """The averages decay everywhere, the gradient adds to some rows, and the whole variable moves."""
         beta1_power, beta2_power = self._powers(var)
         lr, beta1, beta2, epsilon = self._hyperparameters(var)

@@ -10,6 +10,7 @@ from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from headrace.api import math_ops
 from headrace.api import variables as variable_lists
 from headrace.api.control_flow_basic import group
+from headrace.api.control_flow_basic import tuple as all_or_none
 from headrace.api.export import export
 from headrace.api.framework import GraphKeys, name_scope
 from headrace.api.gradients import gradients
@@ -197,7 +198,7 @@ class Optimizer:
             colocate_gradients_with_ops=colocate_gradients_with_ops,
         )
         if gate_gradients == Optimizer.GATE_GRAPH:
-            grads = _all_or_none(grads)
+            grads = all_or_none(grads)
         pairs = list(zip(grads, var_list, strict=True))
         self._assert_valid_dtypes(
             [v for g, v in pairs if g is not None and v.dtype.base_dtype is not dtypes.resource]
@@ -312,14 +313,18 @@ class Optimizer:
 
     def _apply_sparse_duplicate_indices(self, grad: IndexedSlices, var: Any) -> Any:
         """The update of a reference variable by slices whose rows may repeat."""
-        padded = getattr(self._apply_sparse, "is_row_by_row", False)
+        padded = self._goes_row_by_row("_apply_sparse")
         return self._apply_sparse(sum_repeated_rows(grad, padded), var)
 
     def _resource_apply_sparse_duplicate_indices(self, grad: Any, handle: Any, indices: Any) -> Any:
         """The update of a resource variable by slices whose rows may repeat."""
-        padded = getattr(self._resource_apply_sparse, "is_row_by_row", False)
+        padded = self._goes_row_by_row("_resource_apply_sparse")
         summed = sum_repeated_rows(IndexedSlices(grad, indices), padded)
         return self._resource_apply_sparse(summed.values, handle, summed.indices)
+
+    def _goes_row_by_row(self, update: str) -> bool:
+        used = [getattr(self, name, None) for name in (update, "_apply_sparse_shared")]
+        return all(getattr(f, "is_row_by_row", False) for f in used if f is not None)
 
     def _finish(self, update_ops: list[Any], name_scope: str) -> Any:
         """The operation that is all updates together."""
@@ -406,26 +411,3 @@ def _flat_variables(var_list: Any) -> list[Any]:
         if not isinstance(variable, (Variable, Tensor)):
             raise TypeError(f"Argument is not a tf.Variable: {variable}")
     return flat
-
-
-def _all_or_none(grads: list[Any]) -> list[Any]:
-    """The gradients, each of which waits for all."""
-    tensors: list[Any] = []
-    for grad in grads:
-        tensors += (
-            [grad.values, grad.indices]
-            if isinstance(grad, IndexedSlices)
-            else [grad]
-            if grad is not None
-            else []
-        )
-    with default.get_default_graph().control_dependencies(tensors):
-        gated = [
-            IndexedSlices(raw.Identity(g.values), g.indices, g.dense_shape)
-            if isinstance(g, IndexedSlices)
-            else None
-            if g is None
-            else raw.Identity(g)
-            for g in grads
-        ]
-    return gated

@@ -15,7 +15,9 @@ from tensorflow.python.framework import op_def_registry
 
 warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "optimizers")
+FOLDER = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "optimizers"
+)
 
 
 def left_by(name, attrs):
@@ -41,5 +43,5 @@ for name in rows.NAMES:
     for attrs in ({}, rows.VARIANTS.get(name)):
         if attrs is not None:
             for i, value in enumerate(left_by(name, attrs)):
-                values["%s|%s|%d" % (name, ",".join(attrs), i)] = value
+                values["|".join((name, ",".join(attrs), str(i)))] = value
 np.savez_compressed(os.path.join(FOLDER, "ops.npz"), **values)
