@@ -8,6 +8,7 @@ of functions and is no longer found by name; results keep their names (the Exit 
 from __future__ import annotations
 
 import collections
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,11 @@ from headrace.graph import import_graph_def as importing
 from headrace.graph.tensor import Tensor
 
 _OLD = frozenset("Switch Merge Enter Exit NextIteration LoopCond".split())
+# Only the gradients of old loops need these; here a loop keeps its values itself.
+_ONLY_IN_GRADIENTS = frozenset(
+    "Stack StackPush StackPop StackClose StackV2 StackPushV2 StackPopV2 StackCloseV2 TensorArrayGradV3 "
+    "TensorArrayGradWithShape".split()
+)
 
 
 def _kind(node: Any) -> str:
@@ -72,10 +78,54 @@ def convert(original: Any) -> tuple[list[Any], dict[str, importing.Unit]] | None
 
     Raises tf.errors.UnimplementedError: control flow that no `tf.cond` or `tf.while_loop` made.
     """
-    graph_def = without_tensor_arrays(original)
+    graph_def = without_tensor_arrays(_without_gradients_of_loops(original))
     if any(_kind(node) in _OLD for node in graph_def.node):
         return _Converter(graph_def).run()
     return None if graph_def is original else (list(graph_def.node), {})
+
+
+def _without_gradients_of_loops(graph_def: Any) -> Any:
+    """The part of a GraphDef that does not depend on a gradient of an old loop; itself where there is none."""
+    bad = [node for node in graph_def.node if node.op in _ONLY_IN_GRADIENTS]
+    if not bad:
+        return graph_def
+    users: dict[str, list[Any]] = collections.defaultdict(list)
+    for node in graph_def.node:
+        for name in node.input:
+            users[_source(name)[0]].append(node)
+    nodes = {node.name: node for node in graph_def.node}
+    dropped: set[str] = set()
+    while bad:
+        while bad:
+            node = bad.pop()
+            if node.name not in dropped:
+                dropped.add(node.name)
+                bad += users[node.name]
+        # A loop whose condition is gone is none: what enters it goes too.
+        gone = {
+            enter.attr["frame_name"].s
+            for enter in graph_def.node
+            if _kind(enter) == "Enter"
+            for merge in users[enter.name]
+            for switch in users[merge.name]
+            if _kind(merge) == "Merge" and _kind(switch) == "Switch"
+            if _kind(nodes[_source(switch.input[1])[0]]) == "LoopCond"
+            if _source(switch.input[1])[0] in dropped
+        }
+        bad = [
+            n
+            for n in graph_def.node
+            if _kind(n) == "Enter" and n.attr["frame_name"].s in gone and n.name not in dropped
+        ]
+    ends = sorted(name for name in dropped if not users[name])
+    warnings.warn(
+        f"{len(dropped)} nodes of the GraphDef are left out: they depend on gradients of loops as TensorFlow 1 wrote "
+        f"them. Among them {', '.join(ends[:5])}. Loops run as they did; tf.gradients makes their gradients anew.",
+        stacklevel=2,
+    )
+    part = graph_pb2.GraphDef(library=graph_def.library, versions=graph_def.versions)
+    part.node.extend(node for node in graph_def.node if node.name not in dropped)
+    return part
 
 
 class _Converter:

@@ -4,8 +4,8 @@ Everything here adds nodes (with `raw.X`) to the graph that it differentiates. T
 here but beside the op, in `ops/`; public names are in `api/gradients.py`.
 """
 
-from headrace.autodiff.aggregate import AggregationMethod as AggregationMethod
 from headrace.autodiff import control_flow as control_flow
+from headrace.autodiff.aggregate import AggregationMethod as AggregationMethod
 from headrace.autodiff.gradients import UnconnectedGradients as UnconnectedGradients
 from headrace.autodiff.gradients import gradients as gradients
 from headrace.autodiff.registry import RegisterGradient as RegisterGradient

@@ -183,9 +183,23 @@ def old_arrays(tf):
     ], {}
 
 
+def old_training(tf):
+    """A recurrent network with everything that trains it; only what it computes is fetched."""
+    cell = tf.nn.rnn_cell.GRUCell(3, name="cell")
+    with tf.variable_scope("rnn", initializer=tf.constant_initializer(0.2)):
+        outputs, state = tf.nn.dynamic_rnn(cell, tf.constant(_values(2, 4, 3)), dtype=tf.float32)
+    keep = tf.placeholder_with_default(False, [], name="training")
+    state = tf.cond(
+        keep, lambda: tf.nn.dropout(state, rate=0.5), lambda: state * 1.0, name="dropout"
+    )
+    loss = tf.reduce_mean(tf.square(state), name="loss")
+    tf.train.GradientDescentOptimizer(0.1).minimize(loss, name="train")
+    return [outputs, state, loss], {}
+
+
 PROGRAMS = {f.__name__: f for f in (dense, resources, scopes, values, shared)}
 # As nodes Switch, Merge, Enter, ... in TensorFlow; here they are If and While from the start.
-OLD_CONTROL_FLOW = {f.__name__: f for f in (old_loops, old_branches, old_arrays)}
+OLD_CONTROL_FLOW = {f.__name__: f for f in (old_loops, old_branches, old_arrays, old_training)}
 
 
 def describe(node):

@@ -70,6 +70,26 @@ def test_gradients_pass_through_an_old_loop():
         assert error < 2e-2 and np.abs(dw.eval()).max() > 1
 
 
+def test_of_a_training_graph_all_but_the_gradients_of_loops_is_there():
+    with pytest.warns(
+        UserWarning, match="nodes of the GraphDef are left out: they depend on gradients of loops"
+    ):
+        (loss,) = tf.import_graph_def(load("old_training"), return_elements=["loss:0"], name="")
+    graph = tf.get_default_graph()
+    assert {"While", "If"} <= kinds(graph)
+    with pytest.raises(KeyError, match="'train'"):
+        graph.get_operation_by_name("train")
+    (kernel,) = [
+        op.outputs[0] for op in graph.get_operations() if op.name == "rnn/rnn/cell/gates/kernel"
+    ]
+    (gradient,) = tf.gradients(loss, kernel)
+    with tf.Session() as sess:
+        sess.run([op for op in graph.get_operations() if op.type == "Assign"])
+        found, before = sess.run([gradient, loss])
+        sess.run(tf.assign_sub(kernel, 0.1 * found))
+        assert sess.run(loss) < before
+
+
 def test_control_flow_that_no_function_made_is_refused():
     graph_def = tf.GraphDef()
     p = graph_def.node.add(name="p", op="Placeholder")
