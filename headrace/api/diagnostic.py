@@ -31,7 +31,7 @@ def py_func(func: Any, inp: Any, Tout: Any, stateful: bool = True, name: str | N
     graph.__dict__.setdefault("_py_funcs_used_in_graph", []).append(holder)
     add = raw.PyFunc if stateful else raw.PyFuncStateless
     result = add(list(inp), token=holder.token, Tout=types, name=name)
-    if not types:
+    if not types and stateful:
         return graph.get_operations()[-1]
     return result if is_list else result[0]
 

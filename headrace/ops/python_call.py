@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ class PythonFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
+        self.constant: Any = None
         self.token = f"pyfunc_{next(self._numbers)}"
         FUNCTIONS[self.token] = self
 
@@ -36,7 +38,7 @@ _ERRORS = (
 )
 
 
-def _call(op, inputs):
+def _call(op, inputs=()):
     holder = FUNCTIONS.get(op.attr("token"))
     if holder is None:
         raise errors.InvalidArgumentError(
@@ -50,9 +52,7 @@ def _call(op, inputs):
         raise
     except Exception as error:
         kind = next((e for types, e in _ERRORS if isinstance(error, types)), errors.UnknownError)
-        raise kind(
-            None, op, f"{op.type} op {op.name!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise kind(None, op, f"{op.type} op {op.name!r}: {_described(error)}") from error
     types = op.attr("Tout")
     if result is None:
         result = []
@@ -63,6 +63,23 @@ def _call(op, inputs):
     if len(result) != len(types):
         raise op.invalid(f"its function returned {len(result)} values, Tout has {len(types)} types.")
     return tuple(_result(op, r, t, i) for i, (r, t) in enumerate(zip(result, types, strict=True)))
+
+
+def _call_stateless(op, inputs=()):
+    """A function without state and without arguments is a constant: it is called once."""
+    holder = FUNCTIONS.get(op.attr("token"))
+    if inputs or holder is None:
+        return _call(op, inputs)
+    if holder.constant is None:
+        holder.constant = _call(op)
+    return holder.constant
+
+
+def _described(error: Exception) -> str:
+    """The exception with the lines of the program that it passed through."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first one is the call above
+    summary = f"{type(error).__name__}: {error}"
+    return "".join([f"{summary}\nTraceback (most recent call last):\n", *traceback.format_list(frames), summary])
 
 
 def _argument(x):
@@ -77,9 +94,9 @@ def _result(op, value, dtype, index):
     except ValueError:
         array = np.asarray(value, dtype=object)
     if array.dtype.kind in "OSUV" and array.dtype != dtype.np_dtype:
-        raise errors.UnimplementedError(
-            None, op, f"{op.type} op {op.name!r}: Unsupported object type {type(value).__name__}"
-        )
+        word = "numpy data type" if array.dtype.kind == "V" else "object type"
+        shown = array.dtype if array.dtype.kind == "V" else type(value).__name__
+        raise errors.InternalError(None, op, f"{op.type} op {op.name!r}: Unsupported {word} {shown}")
     if array.dtype != dtype.np_dtype:
         if isinstance(value, (np.ndarray, np.generic)):
             raise op.invalid(
@@ -108,7 +125,7 @@ def _strings(op, value):
         if isinstance(item, str):
             item = item.encode()
         if not isinstance(item, bytes):
-            raise errors.UnimplementedError(
+            raise errors.InternalError(
                 None, op, f"{op.type} op {op.name!r}: Unsupported object type {type(item).__name__}"
             )
         out[index] = bytes(item)
@@ -124,5 +141,5 @@ for _name, _effects in (("PyFunc", Effect.STATEFUL), ("PyFuncStateless", Effect.
         host_only=True,
     )
     _definition.shape(shapes.unknown)
-    _definition.host(_call)
+    _definition.host(_call if _name == "PyFunc" else _call_stateless)
     _definition.not_differentiable()

@@ -254,7 +254,7 @@ class Step:
             return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
             raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
-        if definition.lower_rule is definition.host_rule and not definition.effects & Effect.RANDOM:
+        if definition.lower_rule is definition.host_rule and not definition.effects:
             # One rule for both only passes values on, or adds them: no program is needed, and no copy is made.
             with x64():
                 return definition.lower_rule(op, *arguments)

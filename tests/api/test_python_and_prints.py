@@ -69,7 +69,7 @@ def test_wrong_results_are_refused(sess):
         sess.run(tf.py_func(lambda: np.array([1], np.int64), [], tf.float32))
     with pytest.raises(tf.errors.InvalidArgumentError, match="returned 1 values"):
         sess.run(tf.py_func(lambda: 1.0, [], [tf.float32, tf.float32]))
-    with pytest.raises(tf.errors.UnimplementedError, match="Unsupported object type"):
+    with pytest.raises(tf.errors.InternalError, match="Unsupported object type"):
         sess.run(tf.py_func(lambda: {"a": 1}, [], tf.int64))
     with pytest.raises(ValueError, match="callable"):
         tf.py_func("no", [], tf.float32)
