@@ -355,7 +355,7 @@ def assert_integer(x: Any, message: str | None = None, name: str | None = None) 
         x = convert_to_tensor(x, name="x")
         if not x.dtype.is_integer:
             raise TypeError(
-                f'{message or ""}  Expected "x" to be integer type.  Found: {x.name} of dtype {x.dtype!r}'
+                f'{message or ""}  Expected "x" to be integer type.  Found: {x.name} of dtype {x.dtype!s}'
             )
         return raw.NoOp(name="statically_determined_was_integer")
 
@@ -368,7 +368,7 @@ def assert_type(
     with name_scope(name, "assert_type", [tensor]):
         tensor = convert_to_tensor(tensor, name="tensor")
         if tensor.dtype != tf_type:
-            raise TypeError(f"{message or ''}  {tensor.name} must be of type {tf_type!r}")
+            raise TypeError(f"{message or ''}  {tensor.name} must be of type {tf_type!s}")
         return raw.NoOp(name="statically_determined_correct_type")
 
 

@@ -209,7 +209,8 @@ def sparse_reset_shape(sp_input: Any, new_shape: Any = None) -> SparseTensor:
     new = convert_to_tensor(new_shape)
     new.shape.assert_has_rank(1)
     new = cast(new, dtypes.int64)
-    new.shape.dims[0].merge_with(old.shape.dims[0])
+    if new.shape.ndims is not None:
+        new.shape.dims[0].merge_with(old.shape.dims[0])
     known = constant_value(new)
     if known is not None and sparse.shape.is_fully_defined():
         sizes = np.array(sparse.shape.as_list())

@@ -75,7 +75,8 @@ def _ensure_shape_lower(op, x):
     wanted = op.attr("shape")
     if not wanted.is_compatible_with(x.shape):
         raise op.invalid(
-            f"Shape of tensor {op.name} {shapes.brackets(x.shape)} is not compatible with expected shape {wanted}."
+            f"Shape of tensor {op.name} {shapes.brackets(x.shape)} is not compatible with expected shape "
+            f"{shapes.brackets(wanted._dims)}."
         )
     return x
 

@@ -5,6 +5,8 @@ A sparse tensor is three arguments: indices [n, rank], values [n], shape [rank].
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -61,6 +63,17 @@ def check_sparse(op, indices, values, shape, prefix=""):
         raise op.invalid(
             f"Index rank ({indices.shape[1]}) and shape rank ({shape.shape[0]}) must match"
         )
+
+
+def check_sizes(op, shape):
+    """Raises InvalidArgumentError: a known shape has negative sizes, or more elements than an int64 counts."""
+    if not is_static(shape):
+        return
+    sizes = [int(size) for size in shape]
+    if any(size < 0 for size in sizes):
+        raise op.invalid(f"Shape {sizes} must not have negative sizes")
+    if math.prod(sizes) >= 2**63:
+        raise op.invalid(f"Shape {sizes} is too large (more than 2**63 - 1 entries)")
 
 
 def column(indices, number):

@@ -87,12 +87,15 @@ def _sparse_dense_matmul_lower(op, indices, values, shape: np.ndarray, b):
     if not k:
         return np.zeros((m, b.shape[1]), b.dtype)
     weights = (values.conj() if adjoint_a else values)[:, None]
+    # Half precision is added up in float32.
+    kind = np.dtype(np.float32) if b.dtype.itemsize == 2 else b.dtype
     if all_static(indices, values, b):
-        out = np.zeros((m, b.shape[1]), b.dtype)
-        np.add.at(out, rows, weights * b[columns])
-        return out
-    terms = weights * jnp.asarray(b).at[columns].get(mode="clip")
-    return jnp.zeros((m, b.shape[1]), b.dtype).at[rows].add(terms, mode="drop")
+        out = np.zeros((m, b.shape[1]), kind)
+        np.add.at(out, rows, weights.astype(kind) * b[columns].astype(kind))
+        return out.astype(b.dtype)
+    terms = weights.astype(kind) * jnp.asarray(b).at[columns].get(mode="clip").astype(kind)
+    total = jnp.zeros((m, b.shape[1]), kind).at[rows].add(terms, mode="drop")
+    return total.astype(b.dtype)
 
 
 @sparse_dense_matmul.gradient

@@ -10,7 +10,15 @@ import numpy as np
 
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import define
-from headrace.ops.sparse import NUMERIC, REAL, all_static, check_sparse, namespace_of, row_order
+from headrace.ops.sparse import (
+    NUMERIC,
+    REAL,
+    all_static,
+    check_sizes,
+    check_sparse,
+    namespace_of,
+    row_order,
+)
 
 
 def _axes_of(op, axes, rank):
@@ -46,14 +54,13 @@ def _reduction(name, types, scatter, scatter_host, is_max):
         if sizes is None or along is None:
             return None
         rank = len(sizes)
-        reduced = {
-            shapes.axis_in_rank(op, int(a), rank, "reduction_axes") for a in along.reshape(-1)
-        }
+        reduced = {int(a) % rank for a in along.reshape(-1) if rank}
         return _reduced(sizes, reduced, op.attr("keep_dims"))
 
     def groups(op, indices, values, shape, axes):
         """The number of the group of each value, and the sizes of all groups as a tensor."""
         check_sparse(op, indices, values, shape, "input_")
+        check_sizes(op, shape)
         sizes = tuple(int(s) for s in shape)
         reduced = _axes_of(op, axes, len(sizes))
         kept = [i for i in range(len(sizes)) if i not in reduced]
@@ -165,6 +172,7 @@ def _sparse_softmax_lower(op, indices, values, shape):
     check_sparse(op, indices, values, shape, "sp_")
     if shape.shape[0] < 2:
         raise op.invalid(f"Input should have rank >= 2, but received shape: {list(shape.shape)}")
+    check_sizes(op, shape)
     count = values.shape[0]
     if not count:
         return values

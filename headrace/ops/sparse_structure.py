@@ -249,6 +249,8 @@ def _sparse_slice_host(op, indices, values, shape, start, size):
             raise op.invalid(
                 f"Expected {what} to be a vector of length {shape.size} but got length {vector.size}"
             )
+    if (size < 0).any() or (start < 0).any():
+        raise op.invalid(f"start {start} and size {size} must not be negative")
     sizes = np.minimum(size, np.maximum(shape - start, 0))
     return *_cut(indices, values, start, start + sizes), sizes.astype(np.int64)
 
@@ -304,7 +306,9 @@ def _sparse_split_shape(op, axis, indices, values, shape):
 @sparse_split.host
 @sparse_split.lower
 def _sparse_split_host(op, axis, indices, values, shape):
-    check_sparse(op, indices, values, shape, "input ")
+    check_sparse(op, indices, values, shape, "input_")
+    if np.ndim(axis):
+        raise op.invalid(f"Input axis should be a scalar but received shape {list(axis.shape)}")
     axis, count = int(axis), op.attr("num_split")
     if not 0 <= axis < shape.size:
         raise op.invalid(f"Input split_dim should be between 0 and rank ({shape.size}), got {axis}")
