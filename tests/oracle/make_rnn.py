@@ -1,0 +1,25 @@
+"""Writes tests/data/rnn.npz: what TensorFlow 1.15 makes of the networks of tests/api/rnn_programs.py.
+
+Run it under TensorFlow 1.15's Python, from the root of the repository:
+    PYTHONPATH=tests/api PYTHON_OF_TENSORFLOW_1.15 tests/oracle/make_rnn.py
+"""
+
+import logging
+import os
+import warnings
+
+import numpy as np
+import tensorflow as tf
+from rnn_programs import PROGRAMS, evaluate
+
+logging.disable(logging.WARNING)
+warnings.simplefilter("ignore")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+answers = {}
+for key, function in PROGRAMS.items():
+    names, runs = evaluate(tf, function)
+    answers[key + "/names"] = np.array(names)
+    for number, arrays in enumerate(runs):
+        for i, array in enumerate(arrays):
+            answers["{}/{}/{}".format(key, number, i)] = array
+np.savez_compressed(os.path.join(ROOT, "data", "rnn.npz"), **answers)
