@@ -55,7 +55,7 @@ ROWS = np.arange(10.0).reshape(5, 2) / 4 - 1
 
 
 def model(tf, maker, flavour):
-    """A loss of a dense variable and of rows of another, some of them named twice: the operation that makes it smaller."""
+    """Makes a loss of a dense variable and of rows of another, some named twice: the step that makes it smaller."""
     dtype, use_resource = FLAVOURS[flavour]
     w = tf.get_variable("w", initializer=W.astype(dtype), use_resource=use_resource)
     rows = tf.get_variable("rows", initializer=ROWS.astype(dtype), use_resource=use_resource)
@@ -121,7 +121,8 @@ def partitioned(tf):
     step = tf.train.create_global_step()
     count = tf.get_variable("count", [], tf.int32, use_resource=True)
     slices = tf.IndexedSlices(tf.constant([[1.0, 2.0]]), tf.constant([1]))
-    pairs = [(slices, list(rows)[0]), (tf.ones([2, 2]), list(rows)[1])]
+    first, second = list(rows)
+    pairs = [(slices, first), (tf.ones([2, 2]), second)]
     pairs += [(tf.constant([1.0, 2.0]), kept), (tf.ones([2], tf.float64), double), (None, step)]
     for make in (tf.train.AdamOptimizer, tf.train.RMSPropOptimizer, tf.train.FtrlOptimizer):
         with tf.name_scope("outer"):
