@@ -558,7 +558,7 @@ class Step:
 
         return call
 
-    def _stateful_call(self, island: Island, program: Any) -> Callable[[tuple], tuple]:
+    def _stateful_call(self, island: Island, program: Any) -> Callable[[tuple], Any]:
         """The call of an island that reads or writes variables: from their cells, and back."""
         donated = tuple(self.resources.cell(k) for k, _ in island.donated)
         kept = tuple(self.resources.cell(k) for k, _ in island.kept)
@@ -597,7 +597,7 @@ def _handle_bytes(key: str) -> np.ndarray:
     return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])
 
 
-def _direct_call(program: Any, constants: tuple) -> Callable[[list[Any]], list[Any]]:
+def _direct_call(program: Any, constants: tuple) -> Callable[[list[Any]], Any]:
     """The call of a program from feeds to fetches, in their order, that has nothing to do with variables."""
 
     def call(feed_values: list[Any]) -> list[Any]:
