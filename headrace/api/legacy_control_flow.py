@@ -117,7 +117,9 @@ def _without_gradients_of_loops(graph_def: Any) -> Any:
             for n in graph_def.node
             if _kind(n) == "Enter" and n.attr["frame_name"].s in gone and n.name not in dropped
         ]
-    ends = sorted(name for name in dropped if not users[name])
+    ends = sorted(
+        (name for name in dropped if not users[name]), key=lambda name: ("gradients/" in name, name)
+    )
     warnings.warn(
         f"{len(dropped)} nodes of the GraphDef are left out: they depend on gradients of loops as TensorFlow 1 wrote "
         f"them. Among them {', '.join(ends[:5])}. Loops run as they did; tf.gradients makes their gradients anew.",

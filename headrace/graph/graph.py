@@ -51,6 +51,7 @@ class Graph:
         self._producer = VERSION
         self._min_consumer = 0
         self._building_function = False
+        self._left_out: set[str] = set()  # names of nodes that an import has put into functions, or left out
         self._invalid_edges: dict[
             Operation, str
         ] = {}  # inputs changed to another type: an error when they run

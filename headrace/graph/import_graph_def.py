@@ -254,6 +254,10 @@ class _Importer:
             convert_control_flow(self._graph_def) if convert_control_flow is not None else None
         )
         self._protos, units = converted or (self._graph_def.node, {})
+        if converted is not None:
+            lost = {proto.name for proto in self._graph_def.node}
+            lost.difference_update(proto.name for proto in self._protos)
+            self._graph._left_out.update(f"{self._prefix}/{n}" if self._prefix else n for n in lost)
         nodes.clear()
         for name, unit in units.items():
             proto = NodeDef(name=name, op="NoOp", input=unit.inputs)

@@ -498,9 +498,10 @@ def _restore_collections(
                 graph.add_to_collection(key, member)
         elif kind == "node_list":
             for value in values:
-                graph.add_to_collection(
-                    key, graph.as_graph_element(prepend_name_scope(value, scope))
-                )
+                name = prepend_name_scope(value, scope)
+                # What lies inside an old loop or branch has no name any more (the import warns of the rest).
+                if name.partition(":")[0] not in graph._left_out:
+                    graph.add_to_collection(key, graph.as_graph_element(name))
         elif kind == "bytes_list":
             for value in values:
                 graph.add_to_collection(

@@ -90,6 +90,16 @@ def test_of_a_training_graph_all_but_the_gradients_of_loops_is_there():
         assert sess.run(loss) < before
 
 
+def test_collections_of_a_meta_graph_go_without_what_is_left_out():
+    meta = tf.MetaGraphDef(graph_def=load("old_training"))
+    meta.meta_info_def.tensorflow_version = "1.15.5"
+    for name in ("train", "loss:0", "rnn/rnn/while/Switch"):
+        meta.collection_def["mine"].node_list.value.append(name)
+    with pytest.warns(UserWarning, match="Among them train"):
+        tf.train.import_meta_graph(meta)
+    assert [t.name for t in tf.get_collection("mine")] == ["loss:0"]
+
+
 def test_control_flow_that_no_function_made_is_refused():
     graph_def = tf.GraphDef()
     p = graph_def.node.add(name="p", op="Placeholder")
