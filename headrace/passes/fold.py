@@ -67,7 +67,7 @@ def to_nodes(plan: dict[Operation, Any], graph_def: Any, device: str) -> None:
     """Writes the operations of a folded plan into a GraphDef."""
     for op, value in plan.items():
         node = node_to_proto(op, graph_def.node.add())
-        node.device = node.device or device
+        node.device = device
         if value is not None:
             kind = op._outputs[0]._dtype
             node.op = "Const"

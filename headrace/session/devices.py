@@ -43,7 +43,9 @@ def configure_gpus(options: Any) -> None:
     if options.allow_growth:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if options.per_process_gpu_memory_fraction > 0:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(options.per_process_gpu_memory_fraction))
+        os.environ.setdefault(
+            "XLA_PYTHON_CLIENT_MEM_FRACTION", str(options.per_process_gpu_memory_fraction)
+        )
     if options.visible_device_list:
         jax.config.update("jax_cuda_visible_devices", options.visible_device_list)
 

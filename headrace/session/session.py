@@ -139,10 +139,17 @@ class BaseSession:
                 return self._finish(prepared, prepared.step.run([]))
             return self._run_fed(key, fetches, feed_dict)
         except Exception as error:
-            short = shortened(error)
+            short = self._failure(error)
             if short is None:
                 raise
             raise short from short.__cause__
+
+    def _failure(self, error: Exception) -> Exception | None:
+        """What a failing run raises in place of `error`; None: that itself."""
+        if self._closed and isinstance(error, errors.FailedPreconditionError):
+            # Its variables went while it ran.
+            error = errors.CancelledError(None, None, "Session has been closed.")
+        return shortened(error)
 
     def _run_fed(self, key: Any, fetches: Any, feed_dict: Any) -> Any:
         try:
@@ -277,7 +284,7 @@ class BaseSession:
                 ]
                 return self._finish(prepared, prepared.step.run(arrays))
             except Exception as error:
-                short = shortened(error)
+                short = self._failure(error)
                 if short is None:
                     raise
                 raise short from short.__cause__
@@ -340,7 +347,7 @@ class BaseSession:
         try:
             values = run.run(parsed.tensors, parsed.targets, fed)
         except Exception as error:
-            short = shortened(error)
+            short = self._failure(error)
             if short is None:
                 raise
             raise short from short.__cause__
