@@ -17,6 +17,9 @@ from headrace.api import (
     clip_ops as clip_ops,
 )
 from headrace.api import (
+    compilations as compilations,
+)
+from headrace.api import (
     confusion_matrix as confusion_matrix,
 )
 from headrace.api import (
