@@ -44,6 +44,11 @@ def namespace_of(*values):
     return np if all_static(*values) else jnp
 
 
+def take(x, index):
+    """x[index], where only one of them may be known."""
+    return x[index] if all_static(x, index) else jnp.asarray(x)[index]
+
+
 def check_sparse(op, indices, values, shape, prefix=""):
     """Raises InvalidArgumentError: the three parts of a sparse input do not fit each other."""
     if indices.ndim != 2:
@@ -184,6 +189,8 @@ def _sparse_to_dense_lower(op, indices, shape: np.ndarray, values, default):
 @sparse_to_dense.gradient
 def _sparse_to_dense_gradient(op, dy):
     indices, values = op.inputs[0], op.inputs[2]
+    if indices._dims is not None and len(indices._dims) < 2:  # places in a vector
+        indices = raw.Reshape(indices, np.array([-1, 1], np.int32))
     dvalues = raw.GatherNd(dy, indices)
     every = raw.Range(np.int32(0), raw.Rank(dy), np.int32(1))
     total = raw.Sum(dy, every)
@@ -270,7 +277,7 @@ def row_order(indices):
 def _sparse_reorder_lower(op, indices, values, shape):
     check_sparse(op, indices, values, shape, "input_")
     order = row_order(indices)
-    return indices[order], values[order]
+    return take(indices, order), take(values, order)
 
 
 @sparse_reorder.gradient
@@ -404,10 +411,11 @@ def _fill_empty_rows_host(op, indices, values, shape, default):
     # The values of a row stay in their order.
     order = np.argsort(np.concatenate([rows, added[:, 0]]), kind="stable")
     places = np.concatenate([indices, added])[order]
-    filler = np.full(len(added), default, values.dtype)
+    filler = namespace_of(default).full(len(added), default, values.dtype)
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
-    return places, np.concatenate([values, filler])[order], empty, position[:count]
+    filled = namespace_of(values, filler).concatenate([values, filler])
+    return places, filled[order], empty, position[:count]
 
 
 @fill_empty_rows.gradient
@@ -441,7 +449,7 @@ def _fill_empty_rows_grad_lower(op, reverse, dvalues):
         f"elements of reverse_index_map must be in [0, {count})",
     )
     namespace = namespace_of(reverse, dvalues)
-    picked = dvalues[reverse]
+    picked = take(dvalues, reverse)
     if namespace is np:
         others = np.ones(count, bool)
         others[reverse] = False

@@ -122,10 +122,14 @@ def _sparse_dense_matmul_gradient(op, dy):
 # ---- SparseDenseCwiseMul, SparseDenseCwiseDiv, SparseDenseCwiseAdd: the dense side is broadcast to the sparse one
 
 
-def _divide(x, y):
-    if np.issubdtype(x.dtype, np.integer):
-        return x // y if isinstance(x, np.ndarray) else lax.div(x, y)
-    return x / y
+def _divide(op, x, y):
+    """x / y; integers are cut off towards 0, as in C."""
+    if not np.issubdtype(x.dtype, np.integer):
+        return x / y
+    checks.fail_if(op, (y == 0).any(), "cannot divide by zero, but the dense side contains one")
+    if not all_static(x, y):
+        return lax.div(jnp.asarray(x), jnp.broadcast_to(y, x.shape))
+    return x // y + ((x % y != 0) & ((x < 0) != (y < 0)))
 
 
 def _spread(op, indices, shape, dense):
@@ -178,7 +182,7 @@ def _elementwise(name, combine):
     def rule(op, indices, values, shape, dense):
         check_sparse(op, indices, values, shape, "sp_")
         other = _spread(op, indices, shape, dense)
-        return combine(values, other).astype(values.dtype)
+        return combine(op, values, other).astype(values.dtype)
 
     return definition
 
@@ -200,7 +204,7 @@ def _scatter_to(dense, indices, values, shape):
     return raw.SparseTensorDenseAdd(indices, values, shape, raw.ZerosLike(dense))
 
 
-cwise_mul = _elementwise("SparseDenseCwiseMul", lambda x, y: x * y)
+cwise_mul = _elementwise("SparseDenseCwiseMul", lambda op, x, y: x * y)
 
 
 @cwise_mul.gradient
@@ -225,11 +229,11 @@ def _cwise_div_gradient(op, dy):
     return None, raw.RealDiv(dy, other), None, ddense
 
 
-cwise_add = _elementwise("SparseDenseCwiseAdd", lambda x, y: x + y)
+cwise_add = _elementwise("SparseDenseCwiseAdd", lambda op, x, y: x + y)
 
 
 @cwise_add.gradient
 def _cwise_add_gradient(op, dy):
-    raise NotImplementedError(
-        f"Gradient for SparseDenseCwiseAdd op {op.name!r} is currently not implemented yet."
-    )
+    # TF differs: there it is not implemented, and SparseSoftmax has no second derivative.
+    indices, shape = _scaled_indices(op)
+    return None, dy, None, _scatter_to(op.inputs[3], indices, dy, shape)

@@ -18,6 +18,7 @@ from headrace.ops.sparse import (
     check_sparse,
     namespace_of,
     row_order,
+    take,
 )
 
 
@@ -179,7 +180,7 @@ def _sparse_softmax_lower(op, indices, values, shape):
     namespace = namespace_of(indices, values)
     # Rows by number, whatever their order: the row numbers themselves may be far more than there are values.
     order = row_order(indices)
-    sorted_rows = indices[order][:, :-1]
+    sorted_rows = take(indices, order)[:, :-1]
     starts = (sorted_rows[1:] != sorted_rows[:-1]).any(axis=1)
     number = namespace.concatenate([np.zeros(1, np.int64), namespace.cumsum(starts)])
     if namespace is np:

@@ -14,6 +14,7 @@ from headrace.ops.sparse import (
     namespace_of,
     row_order,
     sparse_dims,
+    take,
 )
 
 # ---- two sparse tensors of one shape
@@ -206,7 +207,7 @@ def _sparse_concat_lower(op, indices, values, sizes):
     joined = namespace.concatenate(moved)
     order = row_order(joined)
     shape = namespace.where(others, sizes[0], offset)
-    return joined[order], namespace.concatenate(values)[order], shape.astype(np.int64)
+    return joined[order], take(namespace.concatenate(values), order), shape.astype(np.int64)
 
 
 sparse_concat.not_differentiable()
