@@ -566,24 +566,25 @@ class Step:
         writes = tuple(self.resources.cell(k) for k, _ in island.writes)
         constants, lock = island.constants, self.resources.lock
 
+        def values_of(cells: tuple[Cell, ...]) -> tuple:
+            found = tuple([c.value for c in cells])
+            for value in found:  # by identity: arrays compare elementwise
+                if value is None:
+                    self.ensure_generators()
+                    self._check_initialised()
+                    return tuple([c.value for c in cells])
+            return found
+
         def call(inputs: tuple) -> tuple:
             with lock:
-                old = tuple([c.value for c in donated])
-                others = tuple([c.value for c in kept])
-                # By identity: arrays compare elementwise.
-                for value in (*old, *others):
-                    if value is None:
-                        self.ensure_generators()
-                        self._check_initialised()
-                        old = tuple([c.value for c in donated])
-                        others = tuple([c.value for c in kept])
-                        break
+                old = values_of(donated)
+                others = values_of(kept) if kept else ()
                 previous = swap_x64(True)
                 try:
                     outputs, written, _ = program(old, others, inputs, constants)
                 finally:
                     restore_x64(previous)
-                for cell, value in zip(writes, written, strict=True):
+                for cell, value in zip(writes, written):  # noqa: B905  (one of each, by the program's making)
                     cell.value = value
             return outputs
 

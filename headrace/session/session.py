@@ -110,8 +110,8 @@ class BaseSession:
             if options is not None or run_metadata is not None or self._limit:
                 return self._run_with_options(fetches, feed_dict, options, run_metadata)
             kind = fetches.__class__
-            if kind is Tensor and feed_dict.__class__ is dict:
-                # The shortest way, for what interactive loops do most: one tensor, fed tensors.
+            if (kind is Tensor or kind is Operation) and feed_dict.__class__ is dict:
+                # The shortest way, for what loops do most: one tensor or operation, fed tensors.
                 prepared = self._prepared.get((fetches, *feed_dict))
                 if (
                     prepared is not None
@@ -120,7 +120,8 @@ class BaseSession:
                 ):
                     arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
                     run = prepared.step._compiled or prepared.step.run
-                    return to_result(run(arrays)[0])
+                    results = run(arrays)
+                    return to_result(results[0]) if kind is Tensor else None
             if kind is Tensor or kind is Operation:
                 key: Any = fetches
             elif kind is list or kind is tuple:
