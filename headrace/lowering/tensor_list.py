@@ -148,6 +148,9 @@ class DeviceList:
         return DeviceList(self.dtype, self.buffer, self.capacity, size), self._at(size)
 
     def _at(self, index: Any) -> Any:
+        if not self.capacity:
+            # Traced, but never run: the body of a loop that makes no iteration.
+            return jax.tree.map(lambda v: jnp.zeros(v.shape[1:], v.dtype), self.buffer)
         return jax.tree.map(
             lambda v: jax.lax.dynamic_index_in_dim(v, index, 0, keepdims=False), self.buffer
         )
@@ -157,6 +160,16 @@ class DeviceList:
         if self.buffer is None:
             return absent
         return self._at(index)
+
+    def takes(self, item: Any) -> bool:
+        """Whether `item` has the shape of the elements that are there."""
+        if self.pending is not None:
+            known = jax.tree.map(jnp.shape, self.pending[1])
+        elif self._buffer is not None:
+            known = jax.tree.map(lambda old: jnp.shape(old)[1:], self._buffer)
+        else:
+            return True
+        return known == jax.tree.map(jnp.shape, item)
 
     def set(self, index: Any, item: Any) -> DeviceList:
         """The list with another element at `index`."""
@@ -173,6 +186,8 @@ class DeviceList:
             buffer = jax.tree.map(
                 lambda v: jnp.zeros((self.capacity, *jnp.shape(v)), jnp.asarray(v).dtype), item
             )
+        if not self.capacity:
+            return buffer
         return jax.tree.map(
             lambda old, v: jax.lax.dynamic_update_index_in_dim(
                 old, jnp.asarray(v, old.dtype), index, 0
