@@ -241,6 +241,8 @@ def _set_item_lower(op, lst, index, item):
         raise NotCompilable(
             op, "the list grows to a length that is only known when the program runs"
         )
+    if not lst.takes(item):
+        raise NotCompilable(op, "the elements of the list differ in shape")
     return lst.set(index, item)
 
 
