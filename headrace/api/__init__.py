@@ -29,6 +29,9 @@ from headrace.api import (
     control_flow_basic as control_flow_basic,
 )
 from headrace.api import (
+    control_flow_v2 as control_flow_v2,
+)
+from headrace.api import (
     custom_gradient as custom_gradient,
 )
 from headrace.api import (

@@ -79,11 +79,13 @@ def as_tensor(value: Any, what: str) -> Any:
 class _Branch:
     """A branch of a conditional, built as a body."""
 
-    def __init__(self, name: str, graph: Graph, function: Callable[[], Any]) -> None:
+    def __init__(self, kind: bool, graph: Graph, function: Callable[[], Any], strict: bool) -> None:
+        name = _body_name(graph, "true" if kind else "false")
         self.graph = FuncGraph(unique_function_name(graph, name), graph)
+        self._kind = kind
         with self.graph.as_default():
             result = function()
-            self.structure, self.is_nothing = self._finish(result)
+            self.structure, self.is_nothing = self._finish(result if strict else _unpacked(result))
 
     def _finish(self, result: Any) -> tuple[Any, bool]:
         if result is None:
@@ -96,9 +98,9 @@ class _Branch:
 
     def _leaf(self, value: Any) -> Any:
         if isinstance(value, Operation):
-            # The branch's effect is what matters; its value says that it happened.
+            # The branch's effect is what matters; its value says which branch it was, as in TensorFlow.
             with self.graph.control_dependencies([value]):
-                return raw.Identity(convert.constant_from_value(True, dtypes.bool, None))
+                return raw.Identity(convert.constant_from_value(self._kind, dtypes.bool, None))
         if parts_of(value) is not None:
             return value
         return as_tensor(value, "a branch of a conditional")
@@ -140,10 +142,10 @@ def cond(
         if pred._dims is not None and len(pred._dims):
             raise ValueError(f"Shape must be rank 0 but is rank {len(pred._dims)}: pred {pred}")
         branches = [
-            _Branch(_body_name(graph, "true"), graph, true_fn),
-            _Branch(_body_name(graph, "false"), graph, false_fn),
+            _Branch(True, graph, true_fn, strict),
+            _Branch(False, graph, false_fn, strict),
         ]
-        return _unpacked(_choose(graph, pred, branches), strict)
+        return _choose(graph, pred, branches)
 
 
 def _one_of(new: Any, old: Any, name: str) -> Callable[[], Any]:
@@ -158,15 +160,9 @@ def _one_of(new: Any, old: Any, name: str) -> Callable[[], Any]:
     return new
 
 
-def _unpacked(result: Any, strict: bool) -> Any:
-    if (
-        not strict
-        and isinstance(result, (list, tuple))
-        and len(result) == 1
-        and not hasattr(result, "_fields")
-    ):
-        return result[0]
-    return result
+def _unpacked(result: Any) -> Any:
+    """The element of a list or tuple that has one."""
+    return result[0] if isinstance(result, (list, tuple)) and len(result) == 1 else result
 
 
 def _body_name(graph: Graph, kind: str) -> str:
@@ -218,8 +214,7 @@ def _choose(graph: Graph, pred: Tensor, branches: list[_Branch]) -> Any:
         )
     if true.is_nothing:
         return op
-    with name_scope(None):
-        return pack_composites(true.structure, op.outputs)
+    return pack_composites(true.structure, op.outputs)
 
 
 def call_op(
@@ -317,7 +312,7 @@ def case(
                 raw.Assert(
                     raw.Any(stacked, np.array([0], np.int32)),
                     [
-                        f"None of the conditions evaluated as True. Conditions: {names}, Values:",
+                        f"Input error: None of conditions evaluated as True. Conditions: {names}, Values:",
                         stacked,
                     ],
                 )
@@ -367,8 +362,12 @@ def switch_case(
             raise TypeError("key must be a Python `int`, got {}".format(type(entry[0]).__name__))
         if not callable(entry[1]):
             raise TypeError(f"fn for key {entry[0]} must be callable.")
-    if len({k for k, _ in numbered}) != len(numbered):
-        raise ValueError("branch indices must form a contiguous range without repeats")
+    if sorted(k for k, _ in numbered) != list(range(len(numbered))):
+        raise ValueError(
+            f"branch indices must form contiguous range of [0 to {len(numbered)}) but found {{{sorted(k for k, _ in numbered)}}}"
+        )
+    if not isinstance(branch_index, Tensor) and not hasattr(branch_index, "_as_graph_element"):
+        raise TypeError(f"branch_index must a Tensor, got {type(branch_index)}")
     if default is None:
         *numbered, (_, default) = sorted(numbered)
     with name_scope(name, "switch_case", [branch_index]):

@@ -292,11 +292,8 @@ def _divide(sparse: SparseTensor, y: Any) -> SparseTensor:
 def _true_divide(sparse: SparseTensor, y: Any) -> SparseTensor:
     """Python's division: integers are divided as floating numbers."""
     with name_scope(None, "truediv", [*parts(sparse), y]) as scope:
-        dense = convert_to_tensor(y, name="y")
-        kind, other = sparse.dtype.base_dtype, dense.dtype.base_dtype
-        if kind is not other:
-            raise TypeError(f"x and y must have the same dtype, got {kind!r} != {other!r}")
-        values = sparse.values
+        kind = sparse.dtype.base_dtype
+        dense, values = convert_to_tensor(y, kind, name="y"), sparse.values
         if kind.is_integer:
             wide = dtypes.float64 if kind.size > 2 else dtypes.float32
             values, dense = cast(values, wide), cast(dense, wide)
