@@ -160,7 +160,7 @@ def test_a_run_that_fails_changes_nothing(kind, resource):
             sess.run(both, {x: value})
             runs += 1
         else:
-            with pytest.raises(tf.errors.OpError, match="defined at .*test_steps"):
+            with pytest.raises(tf.errors.OpError, match=r"defined at .*test_steps"):
                 sess.run(both, {x: value})
         got = sess.run([v, w])
         assert got[0].tolist() == [1 + runs, 1 + 2 * runs, 1 + 3 * runs] and got[1] == 5 + runs

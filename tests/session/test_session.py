@@ -8,6 +8,7 @@ import traceback
 import warnings
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import pytest
 
@@ -490,3 +491,30 @@ def test_a_closed_session_lets_go_of_its_graph():
     del graph, sess, v
     gc.collect()
     assert gone() is None
+
+
+def test_errors_of_xla_become_those_of_tensorflow(monkeypatch):
+    x = tf.placeholder(tf.float32, [2])
+    y = x * 2.0
+    sess = tf.Session()
+
+    def fail(values):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+
+    sess.run(y, {x: [1, 2]})
+    step = next(p.step for p in sess._prepared.values())
+    monkeypatch.setattr(step, "_compiled", fail)
+    with pytest.raises(
+        tf.errors.ResourceExhaustedError, match=r"^Out of memory allocating 99 bytes\.$"
+    ):
+        sess.run(y, {x: [1, 2]})
+
+    def broken(values):
+        return {}["a mistake of ours"]
+
+    monkeypatch.setattr(step, "_compiled", broken)
+    with pytest.raises(KeyError) as caught:
+        sess.run(y, {x: [1, 2]})
+    assert (
+        traceback.extract_tb(caught.value.__traceback__)[-1].name == "broken"
+    )  # every frame is there
