@@ -107,6 +107,8 @@ class Collector:
         self.checks: list[Any] = []
         self.flags: list[Any] = []
         self.payloads: list[tuple[Any, ...]] = []
+        # The checks of each trace that had so many: a size of zero needs fewer of them.
+        self.by_count: dict[int, list[Any]] = {}
 
 
 class _Active(threading.local):
@@ -160,6 +162,7 @@ def outcome_of(collector: Collector) -> tuple:
     """What a traced program returns of its checks: () where there are none, else (any failed, flags, values)."""
     if not collector.flags:
         return ()
+    collector.by_count[len(collector.flags)] = list(collector.checks)
     flags = jnp.stack(collector.flags)
     outcome = (jnp.any(flags), flags, tuple(collector.payloads))
     collector.flags.clear()
@@ -173,4 +176,4 @@ def raise_if_failed(outcome: tuple, collector: Collector, op: Any = None) -> Non
         return
     flags = np.asarray(outcome[1])
     first = int(np.argmax(flags))
-    raise collector.checks[first].failure([np.asarray(v) for v in outcome[2][first]], op)
+    raise collector.by_count[len(flags)][first].failure([np.asarray(v) for v in outcome[2][first]], op)

@@ -64,11 +64,6 @@ class Island:
         self._donate = donate
         self._programs: dict[tuple[Any, ...], tuple[Any, checks.Collector]] = {}
 
-    @property
-    def is_fallible(self) -> bool:
-        """Whether any program of this island checks values."""
-        return any(collector.checks for _, collector in self._programs.values())
-
     def forget_programs(self) -> None:
         """Has the programs traced again at the next call."""
         self._programs.clear()

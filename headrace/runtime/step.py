@@ -21,7 +21,7 @@ from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
-from headrace.lowering.checks import RoomExceeded, raise_if_failed
+from headrace.lowering.checks import Collector, RoomExceeded, raise_if_failed
 from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64, x64
@@ -514,11 +514,11 @@ class Step:
     # ---- the usual case: one island
 
     def _specialise(self) -> None:
-        """After a compiled run: makes the following runs one call, where the step is a single island without checks."""
+        """After a compiled run: makes the following runs one call, where the step is a single island."""
         if self._compiled is not None or len(self.split.segments) != 1 or 0 not in self._islands or self._not_compilable:
             return
         island = self._islands[0]
-        if island.static_inputs or island.is_fallible or not island._programs:
+        if island.static_inputs or not island._programs:
             return
         places: list[tuple[int, int]] = []
         for tensor in self.fetches:
@@ -533,32 +533,30 @@ class Step:
         self._compiled = self._single_call(island, places)
 
     def _single_call(self, island: Island, places: list[tuple[int, int]]) -> Callable[[list[Any]], list[Any]]:
-        ((program, _),) = island._programs.values()
+        ((program, collector),) = island._programs.values()
         positions = tuple(self.feeds.index(t) for t in island.inputs)
         in_order = positions == tuple(range(len(self.feeds)))
         simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(range(len(island.outputs)))
-        constants = island.constants
-        stateful = self._stateful_call(island, program) if island.donated or island.kept or island.writes else None
-        if stateful is None and in_order and simple:
-            return _direct_call(program, constants)
+        if island.donated or island.kept or island.writes:
+            run = self._stateful_call(island, program, collector)
+        else:
+            run = _direct_call(program, collector, island.constants)
 
         def call(feed_values: list[Any]) -> list[Any]:
             inputs = tuple(feed_values) if in_order else tuple([feed_values[i] for i in positions])
-            if stateful is not None:
-                outputs = stateful(inputs)
-            else:
-                previous = swap_x64(True)
-                try:
-                    outputs = program((), (), inputs, constants)[0]
-                finally:
-                    restore_x64(previous)
+            try:
+                outputs = run(inputs)
+            except (RoomExceeded, NotCompilable):
+                # Found out for new shapes, or a longer loop: nothing has come of the run.
+                self._compiled = None
+                return self._run_compiled(feed_values)
             if simple:
                 return outputs
             return [outputs[i] if kind == 0 else feed_values[i] for kind, i in places]
 
         return call
 
-    def _stateful_call(self, island: Island, program: Any) -> Callable[[tuple], Any]:
+    def _stateful_call(self, island: Island, program: Any, collector: Collector) -> Callable[[tuple], Any]:
         """The call of an island that reads or writes variables: from their cells, and back."""
         donated = tuple(self.resources.cell(k) for k, _ in island.donated)
         kept = tuple(self.resources.cell(k) for k, _ in island.kept)
@@ -581,14 +579,33 @@ class Step:
                 others = values_of(kept) if kept else ()
                 previous = swap_x64(True)
                 try:
-                    outputs, written, _ = program(old, others, inputs, constants)
+                    outputs, written, outcome = program(old, others, inputs, constants)
                 finally:
                     restore_x64(previous)
-                for cell, value in zip(writes, written):  # noqa: B905  (one of each, by the program's making)
+                if outcome and outcome[0]:
+                    self._restore(island, written, outcome)
+                    raise_if_failed(outcome, collector)
+                for cell, value in zip(writes, written):
                     cell.value = value
             return outputs
 
         return call
+
+
+def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callable[[tuple], Any]:
+    """The call of a program that has nothing to do with variables."""
+
+    def call(inputs: tuple) -> tuple:
+        previous = swap_x64(True)
+        try:
+            outputs, _, outcome = program((), (), inputs, constants)
+        finally:
+            restore_x64(previous)
+        if outcome:
+            raise_if_failed(outcome, collector)
+        return outputs
+
+    return call
 
 
 def _handle_bytes(key: str) -> np.ndarray:
@@ -596,19 +613,6 @@ def _handle_bytes(key: str) -> np.ndarray:
     container, _, name = key.rpartition("|")
     text = f"{container or 'localhost'}/{name}"
     return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])
-
-
-def _direct_call(program: Any, constants: tuple) -> Callable[[list[Any]], Any]:
-    """The call of a program from feeds to fetches, in their order, that has nothing to do with variables."""
-
-    def call(feed_values: list[Any]) -> list[Any]:
-        previous = swap_x64(True)
-        try:
-            return program((), (), tuple(feed_values), constants)[0]
-        finally:
-            restore_x64(previous)
-
-    return call
 
 
 def for_program(value: Any, tensor: Tensor) -> Any:

@@ -84,7 +84,7 @@ def _place(tensor: Tensor) -> str:
 def _fits(shape: tuple[int, ...], dims: tuple[int | None, ...]) -> bool:
     if len(shape) != len(dims):
         return False
-    for size, declared in zip(shape, dims):  # noqa: B905  (each feed of each run passes here)
+    for size, declared in zip(shape, dims):
         if size != declared and declared is not None:
             return False
     return True
