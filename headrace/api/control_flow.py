@@ -126,7 +126,8 @@ def cond(
 ) -> Any:
     """The results of `true_fn()` where `pred` holds when the graph runs, else those of `false_fn()`; only one runs.
 
-    pred: scalar bool tensor. Both functions give the same structure of tensors with the same types; a list of one tensor is
+    pred: scalar bool tensor. Both functions give the same structure of tensors with the same types; a list of
+    one tensor is
     unpacked unless `strict`. What they use of the graph around is computed before, whichever is taken.
     Raises TypeError: not callable, a Python bool. ValueError: different structures or types.
     """
@@ -271,7 +272,8 @@ def case(
 ) -> Any:
     """The results of the function whose predicate is the first to hold, or of `default`.
 
-    pred_fn_pairs: a list of (scalar bool tensor, function) pairs, or a dictionary. exclusive: the run fails where more than
+    pred_fn_pairs: a list of (scalar bool tensor, function) pairs, or a dictionary. exclusive: the run fails
+    where more than
     one holds. Without a default, the run fails where none holds.
     Raises TypeError: not such pairs.
     """
@@ -364,7 +366,8 @@ def switch_case(
             raise TypeError(f"fn for key {entry[0]} must be callable.")
     if sorted(k for k, _ in numbered) != list(range(len(numbered))):
         raise ValueError(
-            f"branch indices must form contiguous range of [0 to {len(numbered)}) but found {{{sorted(k for k, _ in numbered)}}}"
+            f"branch indices must form contiguous range of [0 to {len(numbered)}) but found "
+            f"{{{sorted(k for k, _ in numbered)}}}"
         )
     if not isinstance(branch_index, Tensor) and not hasattr(branch_index, "_as_graph_element"):
         raise TypeError(f"branch_index must a Tensor, got {type(branch_index)}")
@@ -399,7 +402,8 @@ def while_loop(
 ) -> Any:
     """Repeats `loop_vars = body(*loop_vars)` while `cond(*loop_vars)` holds; returns the last loop variables.
 
-    loop_vars: nested structures of tensors, TensorArrays, IndexedSlices. shape_invariants: for each of them the shape that
+    loop_vars: nested structures of tensors, TensorArrays, IndexedSlices. shape_invariants: for each of them
+    the shape that
     holds in every iteration, where that is less than its first shape. maximum_iterations: a limit, None for none.
     parallel_iterations, swap_memory: accepted; XLA decides about them. back_prop: False makes gradients stop here.
     Raises TypeError: not callable. ValueError: no loop variables, a body that returns another structure, a shape that
@@ -491,7 +495,8 @@ class _Loop:
                 TensorShape.of(dims)
             ):
                 raise ValueError(
-                    f"The shape invariant specified for {tensor.name} is not compatible with the initial shape of the loop "
+                    f"The shape invariant specified for {tensor.name} is not compatible with the initial "
+                    f"shape of the loop "
                     f"variable. It enters the loop with shape {tensor.shape}, but the specified shape invariant is "
                     f"{TensorShape.of(dims)}."
                 )
@@ -599,8 +604,10 @@ class _Loop:
             fits = fits and all(b is None or b == a for b, a in zip(before, after, strict=True))  # type: ignore[arg-type]
             if not fits:
                 raise ValueError(
-                    f"Input tensor '{into._op._name}' enters the loop with shape {TensorShape.of(before)}, but has shape "
-                    f"{TensorShape.of(after)} after one iteration. To allow the shape to vary across iterations, use the "
+                    f"Input tensor '{into._op._name}' enters the loop with shape "
+                    f"{TensorShape.of(before)}, but has shape "
+                    f"{TensorShape.of(after)} after one iteration. To allow the shape to vary across "
+                    f"iterations, use the "
                     "`shape_invariants` argument of tf.while_loop to specify a less-specific shape."
                 )
 
@@ -680,7 +687,8 @@ def _loop_result(value: Any, old: Tensor) -> Tensor:
         tensor = raw.Identity(tensor)
     if tensor._dtype.base_dtype != old._dtype.base_dtype:
         raise TypeError(
-            f"A loop variable of type {old._dtype.base_dtype.name} ({old.name}) is {tensor._dtype.base_dtype.name} after an "
+            f"A loop variable of type {old._dtype.base_dtype.name} ({old.name}) is "
+            f"{tensor._dtype.base_dtype.name} after an "
             "iteration."
         )
     return tensor

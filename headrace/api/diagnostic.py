@@ -18,7 +18,8 @@ from headrace.ops.python_call import PythonFunction
 def py_func(func: Any, inp: Any, Tout: Any, stateful: bool = True, name: str | None = None) -> Any:
     """Calls a Python function with the values of `inp` as NumPy arrays when the graph runs.
 
-    Tout: the type or list of types of what it returns. stateful: whether equal inputs may give different results. Returns a tensor
+    Tout: the type or list of types of what it returns. stateful: whether equal inputs may give different
+    results. Returns a tensor
     where Tout is one type, else a list (the operation where it is empty). There is no gradient.
     """
     if not callable(func):
@@ -85,7 +86,8 @@ def add_check_numerics_ops() -> Operation:
 def Assert(condition: Any, data: Any, summarize: int | None = None, name: str | None = None) -> Operation:
     """An operation that fails the run with InvalidArgumentError if `condition` is false; the message shows `data`.
 
-    Let what must not happen then wait for it: `with tf.control_dependencies([assertion])`. summarize: how many elements of
+    Let what must not happen then wait for it: `with tf.control_dependencies([assertion])`. summarize: how many
+    elements of
     each tensor are shown (3 where None).
     """
     with name_scope(name, "Assert", [condition, data]):
@@ -187,7 +189,8 @@ def _stream_name(stream: Any) -> str:
     found = known.get(getattr(stream, "__name__", ""))
     if found is None:
         raise ValueError(
-            f"Unsupported output stream, logging level, or file. {stream}. Supported streams are sys.stdout, sys.stderr, "
+            f"Unsupported output stream, logging level, or file. {stream}. Supported streams are "
+            f"sys.stdout, sys.stderr, "
             "tf.logging.info, tf.logging.warning, tf.logging.error, and file:// paths."
         )
     return found
@@ -204,7 +207,8 @@ def string_format(
     tensors = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
     if template.count(placeholder) != len(tensors):
         raise ValueError(
-            f"{template.count(placeholder)} placeholder(s) in template does not match {len(tensors)} tensor(s) provided as "
+            f"{template.count(placeholder)} placeholder(s) in template does not match {len(tensors)} "
+            f"tensor(s) provided as "
             "input"
         )
     return raw.StringFormat(tensors, template=template, placeholder=placeholder, summarize=summarize, name=name)

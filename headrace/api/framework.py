@@ -38,7 +38,8 @@ export_value(tensor_proto.make_ndarray, "make_ndarray")
 export_value(tensor_proto.make_tensor_proto, "make_tensor_proto", "contrib.util.make_tensor_proto")
 
 for _dtype in (
-    "float16 half float32 float64 double bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool string complex64 "
+    "float16 half float32 float64 double bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool "
+    "string complex64 "
     "complex128 resource variant qint8 qint16 qint32 quint8 quint16"
 ).split():
     _value = dtypes.as_dtype(_dtype)

@@ -182,7 +182,8 @@ def function(
 ) -> Any:
     """Makes `func` a function of the graph: its body is built once for each kind of arguments, calls are nodes.
 
-    input_signature: TensorSpecs of the arguments; others are refused. The remaining arguments are accepted for programs that give them:
+    input_signature: TensorSpecs of the arguments; others are refused. The remaining arguments are accepted for
+    programs that give them:
     Python control flow over tensors (autograph) is not converted, and everything is compiled.
     """
 

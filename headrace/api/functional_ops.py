@@ -76,7 +76,8 @@ def map_fn(
 ) -> Any:
     """`fn` of each element along the first axis of `elems`, the results stacked along a new first axis.
 
-    elems: a tensor or a structure of tensors with the same first size, whose elements `fn` gets in that structure. dtype: the
+    elems: a tensor or a structure of tensors with the same first size, whose elements `fn` gets in that
+    structure. dtype: the
     structure of the types of the results, where it differs from that of `elems`.
     Raises TypeError: fn is not callable. ValueError: scalars, structures that do not fit.
     """

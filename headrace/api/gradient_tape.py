@@ -19,7 +19,8 @@ from headrace.graph.tensor import Tensor
 class GradientTape:
     """Differentiates what is built inside its block, or any tensor of the graph.
 
-    In a graph everything is recorded already: `watch` has nothing to do, and `gradient` may be asked as often as one likes
+    In a graph everything is recorded already: `watch` has nothing to do, and `gradient` may be asked as often
+    as one likes
     if the tape is persistent, else once.
     """
 

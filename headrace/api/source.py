@@ -17,7 +17,8 @@ def constant(
 ) -> Tensor:
     """A constant tensor.
 
-    value: a number, a string, nested lists, or an array. dtype: that of the value where None. shape: the value is repeated to
+    value: a number, a string, nested lists, or an array. dtype: that of the value where None. shape: the value
+    is repeated to
     fill it (its last element, where there are several), or has to have it where verify_shape is set.
     Raises TypeError: the value does not fit the dtype, or the shape with verify_shape. ValueError: too many values.
     """

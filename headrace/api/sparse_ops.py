@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from headrace.api.array_ops import rank, zeros
+from headrace.api.array_ops import shape as shape_of
 from headrace.api.export import export, export_value
 from headrace.api.framework import name_scope
 from headrace.api.math_ops import cast
@@ -73,8 +74,8 @@ def from_dense(tensor: Any, name: str | None = None) -> SparseTensor:
     with name_scope(name, "dense_to_sparse"):
         tensor = convert_to_tensor(tensor)
         indices = raw.Where(raw.NotEqual(tensor, zeros([], tensor.dtype.base_dtype)))
-        shape = raw.Shape(tensor, out_type="int64")
-        return SparseTensor(indices, raw.GatherNd(tensor, indices), shape)
+        values = raw.GatherNd(tensor, indices)
+        return SparseTensor(indices, values, shape_of(tensor, out_type=dtypes.int64))
 
 
 def _int64(value: Any, name: str) -> Tensor:
@@ -215,7 +216,7 @@ def sparse_softmax(sp_input: Any, name: str | None = None) -> SparseTensor:
 def sparse_add(a: Any, b: Any, threshold: Any = None, thresh: Any = None) -> Any:
     """a + b, where one or both are sparse: a SparseTensor if both are, else a tensor. Shapes must be equal.
 
-    threshold (thresh is its older name): sums of two sparse tensors whose magnitude is below it are left out.
+    threshold (thresh is its older name): a sum of two given values whose magnitude is below it is left out.
     Raises TypeError: none is sparse.
     """
     threshold = renamed("threshold", threshold, "thresh", thresh)
@@ -243,10 +244,10 @@ def sparse_tensor_dense_matmul(
 ) -> Tensor:
     """The product of a sparse matrix and a dense one; adjoint_a, adjoint_b: of their conjugate transposes."""
     sparse = as_sparse(sp_a)
-    with name_scope(name, "SparseTensorDenseMatMul", [sparse.indices, sparse.values, b]) as scope:
+    with name_scope(name, "SparseTensorDenseMatMul", [sparse.indices, sparse.values, b]):
         b = convert_to_tensor(b, name="b")
         return raw.SparseTensorDenseMatMul(
-            *parts(sparse), b, adjoint_a=adjoint_a, adjoint_b=adjoint_b, name=scope
+            *parts(sparse), b, adjoint_a=adjoint_a, adjoint_b=adjoint_b
         )
 
 

@@ -27,7 +27,8 @@ def register_tensor_conversion_function(
 ) -> None:
     """Makes objects of `base_type` (a type or a tuple of types) usable wherever a tensor is expected.
 
-    conversion_func(value, dtype=None, name=None, as_ref=False) returns a Tensor, or NotImplemented to let the next one try;
+    conversion_func(value, dtype=None, name=None, as_ref=False) returns a Tensor, or NotImplemented to let the
+    next one try;
     lower priorities go first. Raises TypeError: not types, or not callable.
     """
     types = base_type if isinstance(base_type, tuple) else (base_type,)
@@ -90,7 +91,8 @@ def convert_to_tensor(
             wanted = dtype if dtype.__class__ is DType else dtypes.as_dtype(dtype)
             if value._dtype is not wanted and not wanted.is_compatible_with(value._dtype):
                 raise ValueError(
-                    f"Tensor conversion requested dtype {wanted.name} for Tensor with dtype {value._dtype.name}: {value}"
+                    f"Tensor conversion requested dtype {wanted.name} for Tensor with dtype "
+                    f"{value._dtype.name}: {value}"
                 )
         return value
     if dtype is not None and dtype.__class__ is not DType:

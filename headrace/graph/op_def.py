@@ -62,7 +62,10 @@ class ArgSpec:
 
 @dataclass(frozen=True, slots=True)
 class AttrSpec:
-    """One attr of a signature. `kind` is TensorFlow's: int, float, bool, string, type, shape, tensor, func, list(...)."""
+    """One attr of a signature.
+
+    `kind` is TensorFlow's: int, float, bool, string, type, shape, tensor, func, list(...).
+    """
 
     name: str
     kind: str

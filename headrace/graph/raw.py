@@ -74,7 +74,8 @@ def _graph_of(values: Sequence[Any]) -> Graph:
                 first = tensor
             elif tensor.graph is not first.graph:
                 raise ValueError(
-                    f"{tensor!r} must be from the same graph as {first!r}.{tensor.op._site_line()}{first.op._site_line()}"
+                    f"{tensor!r} must be from the same graph as "
+                    f"{first!r}.{tensor.op._site_line()}{first.op._site_line()}"
                 )
     return current if first is None else first.graph
 
@@ -82,7 +83,8 @@ def _graph_of(values: Sequence[Any]) -> Graph:
 def build(definition: OpDef, given: dict[str, Any], name: str | None) -> Operation:
     """Adds a node of `definition` from inputs and attrs by name.
 
-    Raises TypeError: a missing or unknown argument, a wrong type. ValueError: a value that is not allowed, shapes that do
+    Raises TypeError: a missing or unknown argument, a wrong type. ValueError: a value that is not allowed,
+    shapes that do
     not fit, tensors of another graph.
     """
     signature = definition.signature
@@ -167,7 +169,8 @@ def _add_one(
             if wanted is None:
                 raise
             raise TypeError(
-                f"Expected {wanted.name} passed to parameter '{argument.name}' of op '{definition.name}', got {value!r} "
+                f"Expected {wanted.name} passed to parameter '{argument.name}' of op "
+                f"'{definition.name}', got {value!r} "
                 f"of type '{type(value).__name__}' instead. Error: {error}"
             ) from None
         except ValueError as error:
@@ -241,14 +244,16 @@ def _add_list(
         if number_attr in attrs:
             if len(converted) != attrs[number_attr]:
                 raise ValueError(
-                    f"List argument '{argument.name}' to '{definition.name}' Op with length {len(converted)} must match "
+                    f"List argument '{argument.name}' to '{definition.name}' Op with length "
+                    f"{len(converted)} must match "
                     f"length {attrs[number_attr]} of argument '{_origin(signature, number_attr, argument)}'."
                 )
         else:
             minimum = signature.attrs[number_attr].minimum
             if minimum is not None and len(converted) < minimum:
                 raise ValueError(
-                    f"List argument '{argument.name}' to '{definition.name}' Op with length {len(converted)} shorter than "
+                    f"List argument '{argument.name}' to '{definition.name}' Op with length "
+                    f"{len(converted)} shorter than "
                     f"minimum length {minimum}."
                 )
             attrs[number_attr] = len(converted)

@@ -163,12 +163,14 @@ class Tensor:
     def __iter__(self) -> Any:
         raise TypeError(
             "iterating over `tf.Tensor` is not allowed while the graph is built: Tensor objects are only iterable when "
-            f"eager execution is enabled. {self!r} has no value yet: use tf.unstack, or tf.map_fn.{self._op._site_line()}"
+            f"eager execution is enabled. {self!r} has no value yet: use tf.unstack, or "
+            f"tf.map_fn.{self._op._site_line()}"
         )
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise NotImplementedError(
-            f"Cannot convert a symbolic Tensor ({self.name}) to a numpy array: it has no value while the graph is built. "
+            f"Cannot convert a symbolic Tensor ({self.name}) to a numpy array: it has no value while the "
+            f"graph is built. "
             f"Use TensorFlow's functions on it, or the array that `session.run` returns.{self._op._site_line()}"
         )
 

@@ -1,6 +1,7 @@
 """Which rows, and rows by number: Where, Unique, ListDiff, DynamicPartition, DynamicStitch, OneHot.
 
-The shapes of most outputs depend on values, so these run on the host unless their inputs are known. A Unique whose users do
+The shapes of most outputs depend on values, so these run on the host unless their inputs are known. A Unique
+whose users do
 not mind padding (`op_def.PADDED`) may run in a program.
 """
 

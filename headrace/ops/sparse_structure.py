@@ -66,7 +66,10 @@ def _sparse_add_host(op, a_indices, a_values, a_shape, b_indices, b_values, b_sh
     total = np.zeros(len(rows), a_values.dtype)
     np.add.at(total, of_a, a_values)
     np.add.at(total, of_b, b_values)
-    stays = np.abs(total) >= thresh
+    # A value that only one side has stays, however small.
+    both = np.zeros(len(rows), np.int8)
+    np.add.at(both, np.concatenate([of_a, of_b]), 1)
+    stays = (np.abs(total) >= thresh) | (both < 2)
     return rows[stays], total[stays], a_shape
 
 

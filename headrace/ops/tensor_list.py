@@ -568,7 +568,8 @@ def _concat_host(op, lst, element_shape, leading_dims):
         raise op.invalid("Concat saw a scalar shape at index 0 but requires at least vectors.")
     if len({i.shape[1:] for i in items}) != 1:
         raise op.invalid(
-            f"TensorArray has inconsistent shapes. Index 0 has (excepting dimension 0) shape: {list(items[0].shape[1:])} but "
+            f"TensorArray has inconsistent shapes. Index 0 has (excepting dimension 0) shape: "
+            f"{list(items[0].shape[1:])} but "
             f"another has {next(list(i.shape[1:]) for i in items if i.shape[1:] != items[0].shape[1:])}"
         )
     return np.concatenate(items), np.array([len(i) for i in items], np.int64)
@@ -605,7 +606,8 @@ def _split_lower(op, tensor, element_shape, lengths):
 def _split_host(op, tensor, element_shape, lengths):
     if int(np.sum(lengths)) != len(tensor):
         raise op.invalid(
-            f"Expected sum of lengths to be equal to values.shape[0], but sum of lengths is {int(np.sum(lengths))} and value's "
+            f"Expected sum of lengths to be equal to values.shape[0], but sum of lengths is "
+            f"{int(np.sum(lengths))} and value's "
             f"shape is: {list(tensor.shape)}"
         )
     ends = np.cumsum(lengths)

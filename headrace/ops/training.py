@@ -1,6 +1,7 @@
 """One step of an optimizer on one variable and its slots: Apply*, and SparseApply* for some rows of them.
 
-An algorithm is written once, as a function from the old values to the new ones; from it come four ops: on references and on
+An algorithm is written once, as a function from the old values to the new ones; from it come four ops: on
+references and on
 resources, dense and sparse.
 """
 
@@ -38,8 +39,10 @@ def _family(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Defines the ops of one algorithm, whose update is the decorated function.
 
-    states: the variable and its slots. arguments: the other inputs in order, `name` or `name:type`; the gradient is `grad` or
-    `delta`. sparse: the inputs of the sparse op in order, with `indices`; None where there is none. kinds: which flavours.
+    states: the variable and its slots. arguments: the other inputs in order, `name` or `name:type`; the
+    gradient is `grad` or
+    `delta`. sparse: the inputs of the sparse op in order, with `indices`; None where there is none. kinds:
+    which flavours.
     The function gets (op, xp, old values..., arguments by name) and returns the new values.
     """
 

@@ -127,7 +127,8 @@ def shape_deciders(ops: Sequence[Operation]) -> set[Operation]:
 def split(ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor] = ()) -> Split:
     """Assigns each operation to a segment: as early as its inputs allow, islands and host groups in turn.
 
-    An island ends where a value that it computes decides a shape later: the value goes to the host, and the next island is
+    An island ends where a value that it computes decides a shape later: the value goes to the host, and the
+    next island is
     compiled for it.
     """
     free = {op for op in ops if is_constant(op)}

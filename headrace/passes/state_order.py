@@ -5,7 +5,8 @@ operations that it comes after by edges, and the value from before the run where
 behaves as if the read came first. An operation that calls functions reads and writes what their bodies do.
 
 The `read` node of a reference variable stands for the variable itself, wherever the program uses it: what control edges
-order after a write sees through it what was written. TensorFlow's kernels share the variable's buffer with that node, and
+order after a write sees through it what was written. TensorFlow's kernels share the variable's buffer with
+that node, and
 programs count on it (`with tf.control_dependencies([step]): average = ema.apply([v])`).
 """
 

@@ -42,7 +42,8 @@ class SavedModelBuilder:
         if file_io.file_exists(export_dir):
             if file_io.list_directory(export_dir):
                 raise AssertionError(
-                    f"Export directory already exists, and isn't empty. Please choose a different export directory, or delete all "
+                    f"Export directory already exists, and isn't empty. Please choose a different export "
+                    f"directory, or delete all "
                     f"the contents of the specified directory: {export_dir}"
                 )
         else:
@@ -94,7 +95,8 @@ class SavedModelBuilder:
         """
         if self._has_saved_variables:
             raise AssertionError(
-                "Graph state including variables and assets has already been saved. Please invoke `add_meta_graph()` instead."
+                "Graph state including variables and assets has already been saved. Please invoke "
+                "`add_meta_graph()` instead."
             )
         self._validate(signature_def_map)
         folder = os.path.join(self._export_dir, "variables")
@@ -185,12 +187,14 @@ class SavedModelBuilder:
                 for info in infos.values():
                     if info.WhichOneof("encoding") is None:
                         raise AssertionError(
-                            f"All TensorInfo protos used in the SignatureDefs must have one of the 'encoding' fields (e.g., name or "
+                            f"All TensorInfo protos used in the SignatureDefs must have one of the "
+                            f"'encoding' fields (e.g., name or "
                             f"coo_sparse) set: {info} in {name!r}"
                         )
                     if not info.dtype:
                         raise AssertionError(
-                            f"All TensorInfo protos used in the SignatureDefs must have the dtype field set: {info} in {name!r}"
+                            f"All TensorInfo protos used in the SignatureDefs must have the dtype field "
+                            f"set: {info} in {name!r}"
                         )
 
     def save(self, as_text: bool = False) -> bytes:

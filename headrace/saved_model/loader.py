@@ -105,7 +105,8 @@ def load(
     if meta_graph is None:
         known = [sorted(m.meta_info_def.tags) for m in meta_graphs]
         raise RuntimeError(
-            f"MetaGraphDef associated with tags {sorted(wanted)} could not be found in SavedModel at {export_dir}; it has {known}."
+            f"MetaGraphDef associated with tags {sorted(wanted)} could not be found in SavedModel at "
+            f"{export_dir}; it has {known}."
         )
     with sess.graph.as_default():
         saver, _ = _import_meta_graph_with_return_elements(

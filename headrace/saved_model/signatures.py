@@ -67,7 +67,10 @@ def build_tensor_info(tensor: Any) -> Any:
 def get_tensor_from_tensor_info(
     tensor_info: Any, graph: Any = None, import_scope: str | None = None
 ) -> Any:
-    """The tensor that a TensorInfo names. Raises KeyError: the graph has none of this name. ValueError: another encoding."""
+    """The tensor that a TensorInfo names. Raises KeyError: the graph has none of this name.
+
+    ValueError: another encoding.
+    """
     graph = graph or default.get_default_graph()
     if tensor_info.WhichOneof("encoding") != "name":
         raise ValueError(f"Invalid TensorInfo.encoding: {tensor_info.WhichOneof('encoding')}")
