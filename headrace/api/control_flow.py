@@ -308,7 +308,7 @@ def case(
                 )
             )
         if default is None:
-            *pairs, (last, default) = pairs
+            *pairs, (_, default) = pairs
             names = ", ".join(p.name for p in predicates)
             guards.append(
                 raw.Assert(
@@ -361,7 +361,7 @@ def switch_case(
         if not (isinstance(entry, tuple) and len(entry) == 2):
             raise TypeError("Each entry in branch_fns must be a 2-tuple")
         if not isinstance(entry[0], int):
-            raise TypeError("key must be a Python `int`, got {}".format(type(entry[0]).__name__))
+            raise TypeError(f"key must be a Python `int`, got {type(entry[0]).__name__}")
         if not callable(entry[1]):
             raise TypeError(f"fn for key {entry[0]} must be callable.")
     if sorted(k for k, _ in numbered) != list(range(len(numbered))):

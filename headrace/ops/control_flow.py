@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
 from headrace.lowering import checks
 from headrace.lowering.not_compilable import NotCompilable
-from headrace.lowering.tensor_list import DeviceList, guessed_room
+from headrace.lowering.tensor_list import DeviceList, HostList, common_room, guessed_room
 
 # A loop that goes on longer than this in the interpreter, in iterations and in seconds, is worth compiling.
 _INTERPRETED_ITERATIONS = 50
@@ -80,12 +81,16 @@ def _branch(op, functions, index, attrs, numbers, inputs):
     values = _same_types(functions.values())
     tables: list[list[Any]] = []
     branches = []
+    rooms = _rooms_of_branches(op, functions, attrs, numbers, inputs)
     for attr, number in zip(attrs, numbers, strict=True):
         body, table = functions.pure(attr, number)
         tables.append(table)
 
-        def run(body=body, place=len(tables) - 1):
+        place = len(tables) - 1
+
+        def run(body=body, place=place):
             outputs, written, code = body(values, inputs)
+            outputs = [o if r is None else o.with_room_of(r) for o, r in zip(outputs, rooms, strict=True)]
             before = sum(len(t) for t in tables[:place])
             return (
                 _same_types(outputs),
@@ -101,6 +106,22 @@ def _branch(op, functions, index, attrs, numbers, inputs):
     functions.write(written)
     functions.check(code, tables)
     return tuple(outputs)
+
+
+def _rooms_of_branches(op, functions, attrs, numbers, inputs):
+    """For each output that is a list: one with the room that the lists of all branches need; None for the others."""
+    kinds = op.attr("Tout")
+    if dtypes.variant not in kinds:
+        return [None] * len(kinds)
+    known = [isinstance(v, np.ndarray) for v in inputs]
+    outputs = [
+        functions.probe(attr, inputs, known, number)[0]
+        for attr, number in zip(attrs, numbers, strict=True)
+    ]
+    return [
+        common_room(lists) if isinstance(lists[0], DeviceList) else None
+        for lists in zip(*outputs, strict=True)
+    ]
 
 
 @stateless_if.host
@@ -357,8 +378,16 @@ def _fake_param_shape(op):
 
 
 @fake_param.lower
+def _fake_param_lower(op):
+    if op.attr("dtype") is dtypes.variant:
+        return DeviceList(None, None, 0)
+    return _fake_param_host(op)
+
+
 @fake_param.host
-def _fake_param_value(op):
+def _fake_param_host(op):
+    if op.attr("dtype") is dtypes.variant:
+        return HostList(None, ())
     dims = op.attr("shape")._dims
     shape = () if dims is None else tuple(d or 0 for d in dims)
     return np.zeros(shape, op.attr("dtype").np_dtype)

@@ -467,8 +467,7 @@ def _svd_gradient(op, ds, du, dv):
         x.dtype.is_complex
         or dims is None
         or None in dims[-2:]
-        or abs(dims[-1] - dims[-2]) > 1
-        and op.attr("full_matrices")
+        or (abs(dims[-1] - dims[-2]) > 1 and op.attr("full_matrices"))
     ):
         raise NotImplementedError(
             "Svd: the gradient needs real matrices of known size, and reduced factors."

@@ -401,10 +401,12 @@ def _gather_gradient(op, dy):
     )
 
 
+# As many elements as the highest index asks for.
+_FROM_INDICES = np.int32(-1)
 _SCATTER = "tensor: element_dtype, indices: int32, element_shape: shape_type"
 
 
-def _scatter_host(op, tensor, indices, element_shape, num_elements=np.int32(-1)):
+def _scatter_host(op, tensor, indices, element_shape, num_elements=_FROM_INDICES):
     count = int(num_elements)
     if count < 0:
         count = int(np.max(indices)) + 1 if len(indices) else 0
@@ -416,7 +418,7 @@ def _scatter_host(op, tensor, indices, element_shape, num_elements=np.int32(-1))
     return HostList(op.attr("element_dtype"), tuple(items))
 
 
-def _scatter_lower(op, tensor, indices, element_shape, num_elements=np.int32(-1)):
+def _scatter_lower(op, tensor, indices, element_shape, num_elements=_FROM_INDICES):
     if not isinstance(num_elements, (np.ndarray, np.generic)):
         raise NotCompilable(op, "the number of its elements is only known when the program runs")
     count = int(num_elements)
@@ -446,7 +448,7 @@ for _name, _arguments in (
 
     @_definition.gradient
     def _scatter_gradient(op, dlist):
-        tensor, indices, element_shape = op.inputs[:3]
+        _, indices, element_shape = op.inputs[:3]
         grad = raw.TensorListGather(
             dlist, indices, _int32(element_shape), element_dtype=op.attr("element_dtype")
         )
