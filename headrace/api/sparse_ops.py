@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api.array_ops import ones as ones_of
 from headrace.api.array_ops import rank, zeros
 from headrace.api.array_ops import shape as shape_of
 from headrace.api.export import export, export_value
@@ -96,7 +97,7 @@ def sparse_eye(
         columns = rows if num_columns is None else _int64(num_columns, "num_columns")
         count = raw.Minimum(rows, columns)
         along = range_of(count, dtype=dtypes.int64)
-        ones = raw.Fill(raw.ExpandDims(count, 0), np.ones((), dtypes.as_dtype(dtype).np_dtype))
+        ones = ones_of(raw.ExpandDims(count, 0), dtype)
         return SparseTensor(raw.Pack([along, along], axis=1), ones, raw.Pack([rows, columns]))
 
 

@@ -136,7 +136,7 @@ CASES = [
         "SparseAdd",
         [*_A, *_B, _f32(4.5)[0]],
         {},
-        [_i64([0, 0], [1, 2], [2, 0]), _f32(5, 7, -5), _SHAPE],
+        [_UNION[[0, 1, 3, 4, 5]], _f32(5, 1, 7, -5, 4), _SHAPE],
         static=False,
         grad=False,
     ),
