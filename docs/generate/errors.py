@@ -95,6 +95,15 @@ SECTIONS = {
             "A function forgot its `return`.",
         ),
         (
+            "A size that is not known yet",
+            """\
+            x = tf.placeholder(tf.float32, [None, 3])
+            state = tf.zeros([x.shape[0], 5])
+            """,
+            "`x.shape` is what is known while building, `tf.shape(x)` what it is when it runs: "
+            "`tf.zeros([tf.shape(x)[0], 5])`.",
+        ),
+        (
             "`if` with a tensor",
             """\
             x = tf.placeholder(tf.float32, [])
@@ -188,6 +197,14 @@ SECTIONS = {
                 tf.get_variable("w", [784, 100])
             """,
             "Two layers use one name: give them scopes of their own.",
+        ),
+        (
+            "A variable whose size is not known",
+            """\
+            x = tf.placeholder(tf.float32, [None, 3])
+            w = tf.get_variable("w", x.shape)
+            """,
+            "Variables do not have a size for each batch: give all sizes, or an initial value.",
         ),
         (
             "Assigning a value of another shape",

@@ -498,7 +498,8 @@ def _bound_initializer(
         return initializer, None
     raise ValueError(
         "The initializer passed is not valid. It should be a callable with no arguments and the shape should not be "
-        "provided or an instance of `tf.keras.initializers.*' and `shape` should be fully defined."
+        "provided or an instance of `tf.keras.initializers.*' and `shape` should be fully defined. (Got "
+        f"{type(initializer).__name__} and shape {shape}.)"
     )
 
 

@@ -132,7 +132,7 @@ def _to_array(value: Any, dtype: DType | None, dims: tuple[int, ...] | None) -> 
     if dtype is not None:
         dtype = dtypes.as_dtype(dtype).base_dtype
     if value is None:
-        raise ValueError("None values not supported.")
+        raise ValueError("None values not supported. (Did a function forget to return a tensor?)")
     if isinstance(value, np.ndarray | np.generic):
         array = _from_array(np.asarray(value), dtype)
     elif _is_array_like(value):

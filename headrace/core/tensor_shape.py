@@ -19,6 +19,14 @@ IntList = list[int | None]
 _v2_behavior = False
 
 
+def _unknown_size(method: str) -> TypeError:
+    # Python's words for what TensorFlow returns there, and what to do.
+    return TypeError(
+        f"{method} returned non-int (type NoneType): Dimension(None) is a size that is known only when the graph runs; "
+        "use tf.shape(x)[i], which is a tensor"
+    )
+
+
 def enable_v2_tensorshape() -> None:
     """Makes indexing and iterating a `TensorShape` give `int` or `None` instead of `Dimension`."""
     global _v2_behavior
@@ -84,10 +92,14 @@ class Dimension:
         return "?" if self._value is None else str(self._value)
 
     def __int__(self) -> int:
-        return self._value  # pyright: ignore[reportReturnType] (Python raises TypeError for None)
+        if self._value is None:
+            raise _unknown_size("__int__")
+        return self._value
 
     def __index__(self) -> int:
-        return self._value  # pyright: ignore[reportReturnType]
+        if self._value is None:
+            raise _unknown_size("__index__")
+        return self._value
 
     def is_compatible_with(self, other: Any) -> bool:
         """Returns whether both can be the same number."""

@@ -200,7 +200,7 @@ register_tensor_conversion_function((list, tuple), _pack_list, 99)
 def _dimension_or_shape(value: Any, dtype: Any = None, name: str | None = None, as_ref: bool = False) -> Tensor:
     """A fully known TensorShape becomes a vector of int32 (int64 where a size does not fit)."""
     if not value.is_fully_defined():
-        raise ValueError(f"Cannot convert a partially known TensorShape to a Tensor: {value}")
+        raise ValueError(f"Cannot convert a partially known TensorShape to a Tensor: {value}; tf.shape(x) is the shape as a tensor")
     sizes = value.as_list()
     if dtype is None:
         dtype = dtypes.int64 if any(s > 0x7FFFFFFF for s in sizes) else dtypes.int32

@@ -12,8 +12,10 @@ PAGE = (ROOT / "docs" / "errors.md").read_text()
 WITHOUT_A_PLACE = (
     "A list whose rows differ in length",
     "None for a tensor",
+    "A size that is not known yet",
     "A graph that is finished",
     "Reusing a variable that is not there",
+    "A variable whose size is not known",
     "Fetching something else",
     "Fetching None",
     "A name that does not exist",
