@@ -28,6 +28,40 @@ from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.op_def import lookup
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Dims, Tensor
+from headrace.passes.segments import is_pure, static_tensors
+
+# A size is computed from fewer operations than this.
+_LONGEST_SIZE = 50
+
+
+def _computed_again(body: FuncGraph, tensor: Tensor) -> Tensor | None:
+    """A copy inside `body` of a tensor of the forward body, if that follows from constants and shapes; else None.
+
+    What comes out of a branch or of a list is no longer known while a program is traced, and a size must be.
+    """
+    copied = body.copy_constant(tensor)
+    if copied is not None or tensor not in static_tensors(_sources(tensor)):
+        return copied
+    op = tensor._op
+    inputs = [body.capture(t) for t in op._inputs]
+    with body.as_default(), body.control_dependencies(None):
+        copy = raw.build_from_parts(body, op._definition, inputs, dict(op._attrs), None)
+    return copy._outputs[op._outputs.index(tensor)]
+
+
+def _sources(tensor: Tensor) -> list[Operation]:
+    """The operation of `tensor` and those before it, up to what depends on values, in order."""
+    found: dict[Operation, None] = {}
+
+    def visit(op: Operation) -> None:
+        if op not in found and len(found) < _LONGEST_SIZE:
+            if op._definition.static_rule is None and is_pure(op):
+                for source in op._inputs:
+                    visit(source._op)
+            found[op] = None
+
+    visit(tensor._op)
+    return list(found)
 
 
 class _GradientBody(FuncGraph):
@@ -46,7 +80,7 @@ class _GradientBody(FuncGraph):
             return super().capture(tensor, name)
         found = self._found.get(tensor)
         if found is None:
-            copied = self.copy_constant(tensor)
+            copied = _computed_again(self, tensor)
             found = self._found[tensor] = (
                 copied if copied is not None else super().capture(self._outside(tensor))
             )
@@ -433,7 +467,7 @@ class _BackwardBody(FuncGraph):
             return super().capture(tensor, name)
         found = self._found.get(tensor)
         if found is None:
-            copied = self.copy_constant(tensor)
+            copied = _computed_again(self, tensor)
             found = self._found[tensor] = (
                 copied if copied is not None else self._keeper.value(tensor)
             )

@@ -72,7 +72,8 @@ class Functions:
     def pure(self, attr: str, index: int = 0) -> tuple[Callable[..., Any], list[checks.Check]]:
         """A body as a pure function, and the table of its checks (filled when it is traced).
 
-        The function takes (values of `keys`, inputs) and returns (outputs, values of `written`, code): the number of the first
+        The function takes (values of `keys`, inputs) and returns (outputs, values of `written`, code): the
+        number of the first
         check that failed, counted from 1, or 0.
         """
         plan = self._plans[attr][index]
@@ -109,14 +110,15 @@ class Functions:
             checks.fail_with(code, table)
 
     def probe(
-        self, attr: str, inputs: Sequence[Any], known: Sequence[bool]
+        self, attr: str, inputs: Sequence[Any], known: Sequence[bool], index: int = 0
     ) -> tuple[list[Any], dict[Tensor, Any]]:
         """What a body gives for inputs of these types, without computing it.
 
-        known: inputs that are NumPy arrays and count as known. Returns the outputs (NumPy arrays where they follow from what
+        known: inputs that are NumPy arrays and count as known. Returns the outputs (NumPy arrays where they
+        follow from what
         is known, else jax.ShapeDtypeStruct, lists with these inside), and every known value inside.
         """
-        plan = self._plans[attr][0]
+        plan = self._plans[attr][index]
         found: dict[str, Any] = {}
 
         def run(values: list[Any], traced: list[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -55,7 +56,8 @@ class DeviceList:
     """A list inside a program.
 
     buffer: the elements along a new first axis (elements that are lists themselves: a DeviceList with that axis on its
-    buffers), None while nothing was written. capacity: how many elements have room. size: how many there are, a traced int32;
+    buffers), None while nothing was written. capacity: how many elements have room. size: how many there are,
+    a traced int32;
     None where the list is full.
     """
 
@@ -66,7 +68,8 @@ class DeviceList:
         self, dtype: DType, buffer: Any, capacity: int, size: Any = None, is_zero: bool = False
     ) -> None:
         self.dtype, self._buffer, self.capacity, self.size = dtype, buffer, capacity, size
-        # A list of zeros in which one element was set is mostly added to another one (the gradient of a read in a loop):
+        # A list of zeros in which one element was set is mostly added to another one (the gradient of a read
+        # in a loop):
         # until its buffer is asked for, only that element is kept.
         self.is_zero = is_zero
         self.pending: tuple[Any, Any] | None = None
@@ -207,10 +210,33 @@ class DeviceList:
             )
         return DeviceList(self.dtype, buffer, max(capacity, self.capacity), size)
 
+    def with_room_of(self, other: DeviceList) -> DeviceList:
+        """The same list with the room and the kind of size of `other` (see `common_room`)."""
+        new = self
+        if other.size is not None:
+            new = new.growing(other.capacity)
+        buffer = new.buffer
+        if buffer is None and other.buffer is not None:
+            buffer = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), other.buffer)
+        return DeviceList(other.dtype, buffer, other.capacity, new.size)
+
     def full(self, size: int) -> DeviceList:
         """The first `size` elements, as a list whose size is known."""
         buffer = None if self.buffer is None else jax.tree.map(lambda v: v[:size], self.buffer)
         return DeviceList(self.dtype, buffer, size)
+
+
+def common_room(lists: Sequence[DeviceList]) -> DeviceList:
+    """An abstract list with room for each of `lists`, the results of the branches of a conditional."""
+    capacity = max(lst.capacity for lst in lists)
+    sized = any(lst.size is not None or lst.capacity != capacity for lst in lists)
+    dtype = next((lst.dtype for lst in lists if lst.dtype is not None), None)
+    buffer = next((lst.buffer for lst in lists if lst.buffer is not None), None)
+    if buffer is not None:
+        buffer = jax.tree.map(
+            lambda v: jax.ShapeDtypeStruct((capacity, *v.shape[1:]), v.dtype), buffer
+        )
+    return DeviceList(dtype, buffer, capacity, np.int32(0) if sized else None)
 
 
 def to_host(value: DeviceList) -> HostList:
@@ -249,7 +275,8 @@ def to_device(value: HostList) -> DeviceList | None:
     )
 
 
-# A loop whose number of iterations nothing tells before it runs starts with this much room; it doubles when it is needed.
+# A loop whose number of iterations nothing tells before it runs starts with this much room; it doubles when it
+# is needed.
 _FIRST_ROOM = 64
 
 

@@ -66,16 +66,35 @@ def is_constant(op: Operation) -> bool:
 def _has_host_ops(graph: FuncGraph) -> bool:
     """Whether the body of a function, or a body that it calls, holds operations that XLA cannot."""
     known = graph.__dict__.get("_has_host_ops")
-    if known is None or known[0] != graph.version:
+    now = (graph.version, graph._mutations)
+    if known is None or known[0] != now:
         fed = frozenset(graph.inputs)
         needed = prune([*(t._op for t in graph.outputs if t not in fed), *graph.control_outputs], fed)
         padded = padded_nodes(needed, fed, graph.outputs)
+        static = static_tensors(needed)
         found = any(
-            (runs_on_host(op) and not _is_source_of_values(op) and not is_constant(op)) or (op._definition.dynamic_shape and op not in padded)
+            (runs_on_host(op) and not _is_source_of_values(op) and not is_constant(op))
+            or (
+                op._definition.dynamic_shape
+                and op not in padded
+                and not all(t in static for t in op._inputs)
+            )
             for op in needed
         )
-        known = graph.__dict__["_has_host_ops"] = (graph.version, found)
+        known = graph.__dict__["_has_host_ops"] = (now, found)
     return known[1]
+
+
+def static_tensors(ops: Sequence[Operation]) -> set[Tensor]:
+    """The outputs of `ops` (in order) that follow from constants and from the shapes of others."""
+    static: set[Tensor] = set()
+    for op in ops:
+        if op._definition.static_rule is not None or is_constant(op):
+            static.update(op._outputs)
+        elif op._inputs and is_pure(op) and all(t in static for t in op._inputs):
+            if op._definition.host_rule is not None:
+                static.update(op._outputs)
+    return static
 
 
 def _is_source_of_values(op: Operation) -> bool:
