@@ -149,9 +149,10 @@ class Optimizer:
             grad_loss,
         )
         if not any(g is not None for g, _ in pairs):
+            where = "" if callable(loss) else loss.op._site_line()
             raise ValueError(
                 "No gradients provided for any variable, check your graph for ops that do not support gradients, "
-                f"between variables {[str(v) for _, v in pairs]} and loss {loss}.{loss.op._site_line()}"
+                f"between variables {[str(v) for _, v in pairs]} and loss {loss}.{where}"
             )
         return self.apply_gradients(pairs, global_step=global_step, name=name)
 
