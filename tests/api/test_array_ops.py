@@ -62,7 +62,7 @@ OTHER_WORDS = {
     "concat_rank": "Shape must be rank",
     "fill": "must be >= 0",
     "pad_negative": "Paddings must be non-negative",
-    "run_ensure_shape": "is not compatible with expected shape (?, 4)",
+    "run_ensure_shape": "is not compatible with expected shape [?,4]",
     "scatter_nd": "The inner 0 dimensions of output.shape=[4] must match the inner 1 dimensions of",
     "split": "should evenly divide",
     "tile": "multiples has that many elements",

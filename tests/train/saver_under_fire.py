@@ -42,7 +42,7 @@ def model(kind):
 
 def save_forever(kind, parts, folder, step):
     graph, variables, saver, _ = parts
-    with tf.Session(graph=graph) as sess:
+    with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"CPU": 2})) as sess:
         state = tf.train.get_checkpoint_state(folder)
         if state is not None:
             saver.recover_last_checkpoints(list(state.all_model_checkpoint_paths))
@@ -62,7 +62,7 @@ def look(parts, folder, report):
     if latest is not None:
         for path in tf.train.get_checkpoint_state(folder).all_model_checkpoint_paths:
             assert tf.train.checkpoint_exists(path), f"{path} is listed and gone"
-        with tf.Session(graph=graph) as sess:
+        with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"CPU": 2})) as sess:
             saver.restore(sess, latest)
             values = sess.run(variables)
         step = int(values[0])

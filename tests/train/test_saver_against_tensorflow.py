@@ -10,6 +10,9 @@ import headrace as tf
 from headrace.io import open_checkpoint
 from tests.train import saver_cases
 
+# The programs place some variables on a second CPU device.
+TWO_CPUS = tf.ConfigProto(device_count={"CPU": 2})
+
 STORED = Path(__file__).resolve().parents[1] / "data" / "saver"
 KINDS = sorted(saver_cases.SAVERS)
 
@@ -23,7 +26,7 @@ def saved(request, tmp_path, monkeypatch):
     """(kind, graph, saver, session, folder) after `save`, as the script that wrote the stored files did it."""
     kind = request.param
     monkeypatch.chdir(tmp_path)
-    with tf.Graph().as_default() as graph, tf.Session() as sess:
+    with tf.Graph().as_default() as graph, tf.Session(config=TWO_CPUS) as sess:
         saver_cases.build(tf, v1=kind == "v1")
         saver = tf.train.Saver(**saver_cases.SAVERS[kind])
         sess.run(tf.global_variables_initializer())
@@ -91,7 +94,7 @@ def test_restores_what_tensorflow_saved(saved):
 
 def test_meta_graph_of_tensorflow():
     """Its `.meta` alone: nodes, collections, and the Saver; exported again, it says the same."""
-    with tf.Session() as sess:
+    with tf.Session(config=TWO_CPUS) as sess:
         saver = tf.train.import_meta_graph(stored_prefix("v2") + ".meta")
         saver.restore(sess, stored_prefix("v2"))
         variables = {v.name: v for v in tf.global_variables()}
@@ -147,7 +150,7 @@ def test_checkpoint_by_objects():
     """A Saver finds its variables in what `tf.train.Checkpoint` wrote."""
     prefix = str(STORED / "objects" / "model")
     first, second = saver_cases.build_few(tf)
-    with tf.Session() as sess:
+    with tf.Session(config=TWO_CPUS) as sess:
         saver = tf.train.Saver()
         for _ in range(2):
             first.load(np.zeros(4, np.float32), sess)
