@@ -3,6 +3,7 @@
 import sys as _sys
 
 import headrace.api
+import headrace.contrib
 import headrace.layers
 import headrace.losses
 import headrace.saved_model

@@ -47,11 +47,11 @@ def _config_of_function(function: Any) -> Any:
 
 @export("layers.Dense")
 class Dense(Layer):
-    """activation(inputs @ kernel + bias), with `kernel` [last axis of the inputs, units] and `bias` [units] as variables.
+    """activation(inputs @ kernel + bias), with variables `kernel` [last axis of the inputs, units] and `bias` [units].
 
     activation: a function or its name, None for none. kernel_initializer: where None, that of the variable scope.
-    *_regularizer: functions of the variable (activity: of the outputs) whose results become losses. *_constraint: functions
-    that optimizers apply to the variable after an update.
+    *_regularizer: functions of the variable (activity: of the outputs) whose results become losses.
+    *_constraint: functions that optimizers apply to the variable after an update.
     Raises ValueError: inputs of rank below 2 or whose last axis is unknown. TypeError: a type that is not floating.
     """
 
