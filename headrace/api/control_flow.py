@@ -584,6 +584,7 @@ class _Loop:
             raise ValueError(
                 f"The body of the loop returned another structure than its loop variables. {error}"
             ) from None
+        self.last = nest.flatten(list(result))
         new = [
             _loop_result(t, old)
             for t, old in zip(flatten_composites(list(result)), self.start, strict=True)
@@ -643,6 +644,10 @@ class _Loop:
             for i, t in enumerate(outputs)
         ]
         result = pack_composites(self.structure, outputs)
+        for leaf, last in zip(nest.flatten(result), self.last, strict=True):
+            learn = getattr(leaf, "_learn_from", None)
+            if learn is not None:
+                learn(last)
         if isinstance(self.arguments, tuple):
             return (
                 type(self.arguments)(*result)

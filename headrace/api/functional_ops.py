@@ -106,26 +106,7 @@ def map_fn(
             swap_memory=swap_memory,
             maximum_iterations=None,
         )
-        results = _with_shapes(results, outputs)
         return nest.pack_sequence_as(dtype, [_stacked(a, count) for a in results])
-
-
-def _with_shapes(results: list[TensorArray], started: list[TensorArray]) -> list[TensorArray]:
-    """The arrays after a loop, with the element shapes that its body found."""
-    from headrace.graph.func_graph import FuncGraph
-
-    for after in results:
-        op = after.flow.op
-        body_name = op._attrs.get("body")
-        if body_name is None:
-            continue
-        function = op.graph._functions.get(body_name.name)
-        body: FuncGraph = function.graph
-        written = body.outputs[after.flow.value_index].op
-        item = written._inputs[-1] if len(written._inputs) == 3 else None
-        if item is not None and after._infer_shape and after._dims is None:
-            after._dims = item._dims
-    return results
 
 
 @export("foldl")

@@ -334,3 +334,47 @@ def sparse_to_indicator(sp_input: Any, vocab_size: Any, name: str | None = None)
         marks = SparseTensor(sparse.indices, true, sparse.dense_shape)
         merged = sparse_merge(sparse, marks, vocab_size, scope)
         return sparse_tensor_to_dense(merged, False, validate_indices=False, name=scope)
+
+
+# ---- as strings
+
+
+@export("serialize_sparse", "io.serialize_sparse")
+def serialize_sparse(
+    sp_input: Any, name: str | None = None, out_type: Any = dtypes.string
+) -> Tensor:
+    """`sp_input` as a vector of three strings (or variants): its indices, values and shape."""
+    return raw.SerializeSparse(*parts(as_sparse(sp_input)), out_type=out_type, name=name)
+
+
+@export("serialize_many_sparse", "io.serialize_many_sparse")
+def serialize_many_sparse(
+    sp_input: Any, name: str | None = None, out_type: Any = dtypes.string
+) -> Tensor:
+    """The slices of `sp_input` along its first axis, each as a row of three strings (or variants)."""
+    return raw.SerializeManySparse(*parts(as_sparse(sp_input)), out_type=out_type, name=name)
+
+
+@export("deserialize_many_sparse", "io.deserialize_many_sparse")
+def deserialize_many_sparse(
+    serialized_sparse: Any, dtype: Any, rank: int | None = None, name: str | None = None
+) -> SparseTensor:
+    """The sparse tensors that `serialized_sparse` [n, 3] holds as one, with n as its first size.
+
+    dtype: of the values. rank: of the result, if known. Other sizes are the greatest among the n.
+    """
+    return _of_rank(raw.DeserializeManySparse(serialized_sparse, dtype=dtype, name=name), rank)
+
+
+def deserialize_sparse(
+    serialized_sparse: Any, dtype: Any, rank: int | None = None, name: str | None = None
+) -> SparseTensor:
+    """As `deserialize_many_sparse`, for any number of axes before the last one of size 3 (also none)."""
+    return _of_rank(raw.DeserializeSparse(serialized_sparse, dtype=dtype, name=name), rank)
+
+
+def _of_rank(three: Any, rank: int | None) -> SparseTensor:
+    indices, values, dense_shape = three
+    indices.set_shape([None, rank])
+    dense_shape.set_shape([rank])
+    return SparseTensor(indices, values, dense_shape)

@@ -112,6 +112,11 @@ class TensorArray:
     def _with_parts(self, parts: list[Tensor]) -> TensorArray:
         return self._with_flow(parts[0])
 
+    def _learn_from(self, other: TensorArray) -> None:
+        """Takes over what the body of a loop found out about the shape of the elements."""
+        if self._dims is None and self._infer_shape:
+            self._dims = other._dims
+
     def _loop_invariant(self, tensor: Tensor) -> Dims:
         return ()
 

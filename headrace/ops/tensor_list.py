@@ -393,12 +393,10 @@ def _gather_host(op, lst, indices, element_shape):
 
 @gather.gradient
 def _gather_gradient(op, dy):
+    """TF differs: an element that was taken twice gets both gradients (test_tensor_list)."""
     lst, indices, element_shape = op.inputs
-    return (
-        raw.TensorListScatterV2(dy, indices, element_shape, raw.TensorListLength(lst)),
-        None,
-        None,
-    )
+    total = raw.UnsortedSegmentSum(dy, indices, raw.TensorListLength(lst))
+    return raw.TensorListFromTensor(total, element_shape), None, None
 
 
 # As many elements as the highest index asks for.

@@ -47,6 +47,13 @@ TESTED_ELSEWHERE: dict[str, str] = {
         ("If", "StatelessIf", "While", "StatelessWhile", "FakeParam", "PartitionedCall", "StatefulPartitionedCall"),
         "tests/api/test_control_flow.py, tests/api/test_gradient_tape_and_function.py",
     ),
+    **dict.fromkeys(
+        (
+            *("SerializeSparse", "SerializeManySparse", "DeserializeSparse", "DeserializeManySparse"),
+            *("AddSparseToTensorsMap", "AddManySparseToTensorsMap", "TakeManySparseFromTensorsMap"),
+        ),
+        "tests/api/test_sparse.py",
+    ),
     "Const": "tests/api",
     "GatherTree": "tests/contrib/test_seq2seq.py",
     "Placeholder": "every row feeds some",
