@@ -160,6 +160,9 @@ from headrace.ops import (
     sparse_segment as sparse_segment,
 )
 from headrace.ops import (
+    sparse_serialize as sparse_serialize,
+)
+from headrace.ops import (
     sparse_structure as sparse_structure,
 )
 from headrace.ops import (

@@ -84,6 +84,13 @@ tf.cond(flag, lambda: s, lambda: tf.sparse_reorder(u))
 tf.while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, tf.sparse_add(a, o)), [0, s])
 tf.convert_to_tensor_or_sparse_tensor(tf.SparseTensorValue([[0]], [1.0], [2]))
 tf.edit_distance(w, w)
+tf.shape(tf.serialize_sparse(s))
+tf.shape(tf.serialize_many_sparse(w))
+tf.deserialize_many_sparse(tf.serialize_many_sparse(c), tf.float32, rank=3)
+tf.deserialize_many_sparse([tf.serialize_sparse(s), tf.serialize_sparse(m)], tf.float32)
+list(tf.raw_ops.DeserializeSparse(serialized_sparse=tf.serialize_sparse(w), dtype=tf.string))
+list(tf.raw_ops.DeserializeSparse(serialized_sparse=tf.serialize_many_sparse(c, out_type=tf.variant), dtype=tf.float32))
+list(through_map(tf.raw_ops.AddManySparseToTensorsMap, "many"))
 tf.is_non_decreasing([1, 1, 2])
 tf.is_non_decreasing(k)
 tf.is_strictly_increasing([1, 1, 2])
@@ -156,6 +163,12 @@ tf.sparse_tensor_dense_matmul(tf.SparseTensor([[7, 0]], [1.0], [2, 3]), d)
 s * [[[1.0]]]
 n / r
 tf.sparse.expand_dims(s, "a")
+tf.deserialize_many_sparse(tf.serialize_many_sparse(s), tf.int32)
+tf.deserialize_many_sparse([["a", "b", "c"]], tf.int32)
+tf.deserialize_many_sparse([tf.serialize_sparse(s), tf.serialize_sparse(c)], tf.float32)
+tf.serialize_many_sparse(tf.SparseTensor([[0]], [1.0], [3]))
+tf.deserialize_many_sparse(tf.serialize_sparse(s), tf.float32)
+list(tf.raw_ops.TakeManySparseFromTensorsMap(sparse_handles=[5], dtype=tf.float32, shared_name="empty"))
 tf.assert_equal([1], [2])
 tf.assert_equal(k, [2.0, 2.0])
 tf.assert_none_equal(k, 1.0)
@@ -226,6 +239,19 @@ def inputs(tf):
         with tf.control_dependencies([operation]):
             return tf.constant(7)
 
+    def through_map(add, name):
+        handles = add(
+            sparse_indices=named["s"].indices,
+            sparse_values=named["s"].values,
+            sparse_shape=named["s"].dense_shape,
+            container="",
+            shared_name=name,
+        )
+        return tf.raw_ops.TakeManySparseFromTensorsMap(
+            sparse_handles=handles, dtype=tf.float32, container="", shared_name=name
+        )
+
+    named["through_map"] = through_map
     named["held"] = held
     return named, {named["f"]: tf.SparseTensorValue(*_FED["f"]), named["k"]: _FED["k"]}
 
@@ -235,10 +261,12 @@ def _flat(value):
     if isinstance(value, (list, tuple)):
         return [_flat(v) for v in value]
     if isinstance(value, bytes):
-        return value.decode()
+        return value.decode("latin-1")
     array = np.asarray(value)
     if array.dtype == object:
-        return [v.decode() if isinstance(v, bytes) else v for v in array.reshape(-1).tolist()]
+        return [
+            v.decode("latin-1") if isinstance(v, bytes) else v for v in array.reshape(-1).tolist()
+        ]
     return [array.dtype.name, list(array.shape), array.reshape(-1).tolist()]
 
 

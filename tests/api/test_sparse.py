@@ -43,7 +43,9 @@ def test_expression(expression):
     for (name, dims), (wanted_name, wanted_dims) in zip(
         found["tensors"], wanted["tensors"], strict=True
     ):
-        if not wanted_name.endswith(("Merge", "Merge_1", "Merge_2", "Exit")):  # branches and loops are one node here
+        if not wanted_name.endswith(
+            ("Merge", "Merge_1", "Merge_2", "Exit")
+        ):  # branches and loops are one node here
             assert plain_name(name) == plain_name(wanted_name)
         if wanted_dims is not None:  # we may know more
             assert len(dims) == len(wanted_dims)
@@ -172,3 +174,28 @@ def test_spec_and_structure():
     doubled = tf.square(s)
     assert doubled.values.op in s.consumers()
     assert "SparseTensor(indices=Tensor(" in str(s)
+
+
+def test_private_functions_that_programs_import():
+    from headrace.compat.private.python.ops import sparse_ops
+
+    s = tf.SparseTensor([[0, 1], [2, 0]], [1.0, 2.0], [3, 4])
+    numbers = sparse_ops._add_many_sparse_to_tensors_map(s)
+    number = sparse_ops._add_sparse_to_tensors_map(s, shared_name="one")
+    fed, other = tf.placeholder(tf.int64, [None]), tf.placeholder(tf.int64, [None])
+    rows = sparse_ops._take_many_sparse_from_tensors_map(numbers.op, fed, rank=2)
+    whole = sparse_ops._take_many_sparse_from_tensors_map(number.op, other)
+    added = sparse_ops.sparse_dense_cwise_add(s, [10.0, 20.0, 30.0, 40.0])
+    packed = sparse_ops.deserialize_sparse(tf.serialize_many_sparse(s), tf.float32, rank=2)
+    with tf.Session() as session:
+        kept = session.run(numbers)
+        got = session.run(rows, {fed: kept[[2, 0]]})
+        assert (got.indices.tolist(), got.values.tolist()) == ([[0, 0], [1, 1]], [2.0, 1.0])
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Unable to find SparseTensor: 2"):
+            session.run(rows, {fed: kept[2:]})
+        twice = session.run(whole, {other: [session.run(number) for _ in range(2)]})
+        assert (twice.dense_shape.tolist(), len(twice.values)) == ([2, 3, 4], 4)
+        assert session.run(added.values).tolist() == [21.0, 12.0]
+        np.testing.assert_array_equal(session.run(packed).indices, session.run(s).indices)
+    with pytest.raises(TypeError, match="must be one of AddSparseToTensorsMap"):
+        sparse_ops._take_many_sparse_from_tensors_map(s.op, fed)
