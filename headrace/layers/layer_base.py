@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api import array_ops
 from headrace.api.framework import name_scope as open_name_scope
+from headrace.api.math_ops import cast
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import as_shape
 from headrace.graph import default
@@ -277,7 +279,9 @@ class LayerBase:
     def _regularize(self, outputs: Any, inputs: Any) -> None:
         with open_name_scope("ActivityRegularizer"):
             for output in nest.flatten(outputs):
-                self.add_loss(self._activity_regularizer(output), inputs=inputs)
+                loss = self._activity_regularizer(output)
+                # The mean over the batch, so that the loss does not grow with it.
+                self.add_loss(loss / cast(array_ops.shape(output)[0], loss.dtype), inputs=inputs)
 
     # ---- configuration
 
