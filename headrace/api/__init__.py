@@ -8,6 +8,9 @@ from headrace.api import (
     array_ops as array_ops,
 )
 from headrace.api import (
+    assert_shapes as assert_shapes,
+)
+from headrace.api import (
     candidate_sampling_ops as candidate_sampling_ops,
 )
 from headrace.api import (
