@@ -10,7 +10,7 @@ import numpy as np
 from headrace.core import dtypes, nest
 from headrace.core.reference import Reference
 from headrace.core.tensor_shape import TensorShape, as_shape
-from headrace.graph import default
+from headrace.graph import default, raw
 from headrace.graph.constant_value import constant_value_as_shape
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.graph import Graph
@@ -246,6 +246,28 @@ class SparseTensorSpec(BatchableTypeSpec):
         if all(isinstance(part, np.ndarray) for part in components):
             return SparseTensorValue(*components)
         return SparseTensor(*components)
+
+    # As a single tensor, which can be batched: three variants that hold the parts.
+
+    @property
+    def _flat_tensor_specs(self) -> list[Any]:
+        return [TensorSpec(None, dtypes.variant)]
+
+    def _to_tensor_list(self, value: Any) -> list[Any]:
+        parts = _parts(SparseTensor.from_value(value))
+        return [raw.SerializeSparse(*parts, out_type=dtypes.variant)]
+
+    def _to_batched_tensor_list(self, value: Any) -> list[Any]:
+        dense_shape = TensorShape.of(constant_value_as_shape(value.dense_shape))
+        if self._shape.merge_with(dense_shape).ndims == 0:
+            raise ValueError("Unbatching a sparse tensor is only supported for rank >= 1")
+        return [raw.SerializeManySparse(*_parts(value), out_type=dtypes.variant)]
+
+    def _from_compatible_tensor_list(self, tensor_list: list[Any]) -> SparseTensor:
+        result = SparseTensor(*raw.DeserializeSparse(tensor_list[0], dtype=self._dtype))
+        result.indices.set_shape([None, self._shape.ndims])
+        result.dense_shape.set_shape([self._shape.ndims])
+        return result
 
     def _batch(self, batch_size: int | None) -> SparseTensorSpec:
         return SparseTensorSpec(TensorShape([batch_size]).concatenate(self._shape), self._dtype)

@@ -69,13 +69,18 @@ def _ensure_shape_shape(op, x) -> Dims:
     return shapes.merge(op, x, op.attr("shape")._dims, "input and shape")
 
 
+@ensure_shape.facts
+def _ensure_shape_facts(op) -> str:
+    return op._inputs[0]._op.name  # which the error names
+
+
 @ensure_shape.host
 @ensure_shape.lower
 def _ensure_shape_lower(op, x):
     wanted = op.attr("shape")
     if not wanted.is_compatible_with(x.shape):
         raise op.invalid(
-            f"Shape of tensor {op.name} {shapes.brackets(x.shape)} is not compatible with expected shape "
+            f"Shape of tensor {op.facts} {shapes.brackets(x.shape)} is not compatible with expected shape "
             f"{shapes.brackets(wanted._dims)}."
         )
     return x

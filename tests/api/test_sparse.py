@@ -174,6 +174,13 @@ def test_spec_and_structure():
     doubled = tf.square(s)
     assert doubled.values.op in s.consumers()
     assert "SparseTensor(indices=Tensor(" in str(s)
+    boxed = spec._to_tensor_list(s)
+    (back,) = [spec._from_tensor_list(boxed)]
+    batch = tf.SparseTensorSpec([None, 3])._to_batched_tensor_list(s)[0]
+    (second,) = [tf.SparseTensorSpec([3])._from_compatible_tensor_list([batch[0]])]
+    with tf.Session() as session:
+        assert session.run(back).indices.tolist() == [[0, 1]]
+        assert session.run(second).indices.tolist() == [[1]]
 
 
 def test_private_functions_that_programs_import():
