@@ -5,8 +5,9 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+import numpy as np
+
 from headrace.api.control_flow import while_loop
-from headrace.api.framework import name_scope
 from headrace.api.mask_ops import where
 from headrace.api.reduction import reduce_all
 from headrace.api.tensor_array import TensorArray
@@ -94,16 +95,21 @@ def dynamic_decode(
         if maximum_iterations is not None:
             finished = raw.LogicalOr(finished, raw.LessEqual(maximum_iterations, 0))
         batch_size, sizes, types = decoder.batch_size, decoder.output_size, decoder.output_dtype
-        arrays = nest.map_structure(lambda s, d: _array_for(batch_size, s, d), sizes, types)
+        kinds, shapes = nest.flatten(types), _element_shapes(batch_size, sizes)
+        # Steps come one after the other: a list that is pushed to compiles where an array that grows does not.
+        lists = [
+            raw.EmptyTensorList(_sizes(shape), -1, element_dtype=kind)
+            for kind, shape in zip(kinds, shapes, strict=True)
+        ]
         zero_outputs = None
         if impute_finished:
             zero_outputs = nest.map_structure(
                 lambda size, dtype: zeros_of_size(batch_size, size, dtype), sizes, types
             )
-        emitted_shapes: list[TensorShape] = []
+        emitted: list[TensorShape] = []
 
         def step(
-            time: Any, arrays: Any, state: Any, inputs: Any, finished: Any, lengths: Any
+            time: Any, lists: Any, state: Any, inputs: Any, finished: Any, lengths: Any
         ) -> tuple[Any, ...]:
             outputs, new_state, new_inputs, ends = decoder.step(time, inputs, state)
             if not decoder.tracks_own_finished:
@@ -113,7 +119,7 @@ def dynamic_decode(
                 raw.LogicalNot(finished), raw.Fill(raw.Shape(lengths), next_time), lengths
             )
             nest.assert_same_structure(state, new_state)
-            nest.assert_same_structure(arrays, outputs)
+            nest.assert_same_structure(types, outputs)
             nest.assert_same_structure(inputs, new_inputs)
             if impute_finished:
                 outputs = nest.map_structure(
@@ -122,26 +128,35 @@ def dynamic_decode(
                 new_state = nest.map_structure(
                     lambda new, old: _kept(finished, new, old), new_state, state
                 )
-            arrays = nest.map_structure(lambda a, out: a.write(time, out), arrays, outputs)
-            emitted_shapes[:] = [a.element_shape for a in nest.flatten(arrays)]
-            return next_time, arrays, new_state, new_inputs, ends, lengths
+            flat = [
+                convert.convert_to_tensor(out, kind)
+                for out, kind in zip(nest.flatten(outputs), kinds, strict=True)
+            ]
+            emitted[:] = [
+                shape.merge_with(out.shape) for shape, out in zip(shapes, flat, strict=True)
+            ]
+            lists = [raw.TensorListPushBack(a, out) for a, out in zip(lists, flat, strict=True)]
+            return next_time, lists, new_state, new_inputs, ends, lengths
 
         time = convert.constant_from_value(0, dtypes.int32, "time")
         lengths = raw.Fill(raw.Shape(finished), convert.constant_from_value(0, dtypes.int32, None))
-        _, arrays, state, _, _, lengths = while_loop(
-            lambda time, arrays, state, inputs, finished, lengths: raw.LogicalNot(
+        _, lists, state, _, _, lengths = while_loop(
+            lambda time, lists, state, inputs, finished, lengths: raw.LogicalNot(
                 reduce_all(finished)
             ),
             step,
-            (time, arrays, state, inputs, finished, lengths),
+            (time, lists, state, inputs, finished, lengths),
             parallel_iterations=parallel_iterations,
             maximum_iterations=maximum_iterations,
             swap_memory=swap_memory,
         )
-        flat = [a.stack() for a in nest.flatten(arrays)]
-        for output, shape in zip(flat, emitted_shapes, strict=True):
+        flat = [
+            raw.TensorListStack(a, _sizes(shape), element_dtype=kind, num_elements=-1)
+            for a, shape, kind in zip(lists, emitted, kinds, strict=True)
+        ]
+        for output, shape in zip(flat, emitted, strict=True):
             output.set_shape(TensorShape([None]).concatenate(shape))
-        outputs = nest.pack_sequence_as(arrays, flat)
+        outputs = nest.pack_sequence_as(types, flat)
         try:
             outputs, state = decoder.finalize(outputs, state, lengths)
         except NotImplementedError:
@@ -151,16 +166,20 @@ def dynamic_decode(
     return outputs, state, lengths
 
 
-def _array_for(batch_size: Any, size: Any, dtype: Any) -> TensorArray:
-    # What is declared a scalar for each sequence may be more: then its first value says the shape.
-    scalar = isinstance(size, TensorShape) and size.rank == 0
-    with name_scope("outputs"):
-        return TensorArray(
-            dtype,
-            size=0,
-            dynamic_size=True,
-            element_shape=None if scalar else static_shape(batch_size, size),
-        )
+def _element_shapes(batch_size: Any, sizes: Any) -> list[TensorShape]:
+    """The shapes of the outputs of a step, as far as they are declared."""
+    return [
+        # What is declared a scalar for each sequence may be more: then its first value says the shape.
+        TensorShape(None)
+        if isinstance(size, TensorShape) and size.rank == 0
+        else static_shape(batch_size, size)
+        for size in nest.flatten(sizes)
+    ]
+
+
+def _sizes(shape: TensorShape) -> np.ndarray:
+    dims = shape._dims
+    return np.array(-1 if dims is None else [-1 if d is None else d for d in dims], np.int32)
 
 
 def _kept(finished: Tensor, new: Any, old: Any) -> Any:
