@@ -156,12 +156,17 @@ class TensorArray:
         return value
 
     def write(self, index: Any, value: Any, name: str | None = None) -> TensorArray:
-        """The array with `value` as element `index`. Raises ValueError: it has another shape than the elements."""
+        """The array with `value` as element `index`, which may be written once.
+
+        TF differs: writing an element twice is no error, the last value counts; but gradients count both.
+        Raises ValueError: it has another shape than the elements.
+        """
         value = convert.convert_to_tensor(value, self._dtype, "value")
         dims = self._merged(value._dims)
         graph = default.get_default_graph()
-        grow = {"_grow": attr_value_pb2.AttrValue(b=True)} if self._dynamic_size else {}
-        with graph._attr_scope(grow):
+        yes = attr_value_pb2.AttrValue(b=True)
+        notes = {"_write_once": yes, "_grow": yes} if self._dynamic_size else {"_write_once": yes}
+        with graph._attr_scope(notes):
             flow = raw.TensorListSetItem(self._flow, _index(index), value, name=name)
         return self._with_flow(flow, dims)
 

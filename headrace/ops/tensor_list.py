@@ -263,6 +263,10 @@ def _set_item_gradient(op, dlist):
     _, index, item = op.inputs
     kind = op.attr("element_dtype")
     grad = raw.TensorListGetItem(dlist, index, raw.Shape(item), element_dtype=kind)
+    if op._attrs.get("_write_once"):
+        # Nothing was there before, so that nobody asks for this element's gradient again. In a loop XLA would copy the whole
+        # buffer to read an element and clear it.
+        return dlist, None, grad
     return raw.TensorListSetItem(dlist, index, raw.ZerosLike(item)), None, grad
 
 
