@@ -118,7 +118,7 @@ def test_regularizers_and_activity():
     assert layer.get_losses_for(y) == layer.losses[2:]
     with tf.Session() as session:
         session.run(layer.w.assign([1.0, 2.0, 3.0]))
-        assert session.run(layer.losses) == [3.0, 12.0, 12.0]
+        assert session.run(layer.losses) == [3.0, 6.0, 6.0]  # of outputs: means over the batch
 
 
 # ---- loops are programs
