@@ -51,7 +51,9 @@ def test_the_length_of_a_loop_is_a_value_and_its_room_doubles():
             value, slope = sess.run([y, grad], {x: 0.3, n: count})
             c, s = np.cos(0.3), np.sin(0.3)
             np.testing.assert_allclose(value, 0.3 * c**count, rtol=1e-9)
-            np.testing.assert_allclose(slope, c**count - 0.3 * count * c ** (count - 1) * s, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(
+                slope, c**count - 0.3 * count * c ** (count - 1) * s, rtol=1e-9, atol=1e-12
+            )
 
         for _ in range(2):
             check(5)
@@ -68,4 +70,6 @@ def test_long_compilations_leave_a_line(monkeypatch, caplog):
         y = tf.tanh(tf.placeholder_with_default(0.5, []), name="squashed")
         for _ in range(3):
             sess.run(y)
-    assert any("squashed:0" in r.getMessage() and "operations" in r.getMessage() for r in caplog.records)
+    assert any(
+        "squashed:0" in r.getMessage() and "operations" in r.getMessage() for r in caplog.records
+    )
