@@ -32,7 +32,7 @@ from headrace.layers.rnn_cell import (
 # ---- what the kinds of networks share
 
 
-def _swap_batch_and_time(x: Tensor) -> Tensor:
+def swap_batch_and_time(x: Tensor) -> Tensor:
     """`x` with its first two axes exchanged; `x` itself where it has fewer."""
     dims = x._dims
     if dims is not None and len(dims) < 2:
@@ -178,7 +178,7 @@ def dynamic_rnn(
     with variable_scope(scope or "rnn"):
         flat = [convert.convert_to_tensor(x) for x in nest.flatten(inputs)]
         if not time_major:
-            flat = [_swap_batch_and_time(x) for x in flat]
+            flat = [swap_batch_and_time(x) for x in flat]
         inputs = nest.pack_sequence_as(inputs, flat)
         if sequence_length is not None:
             sequence_length = convert.convert_to_tensor(sequence_length)
@@ -208,7 +208,7 @@ def dynamic_rnn(
             swap_memory,
         )
         if not time_major:
-            outputs = nest.map_structure(_swap_batch_and_time, outputs)
+            outputs = nest.map_structure(swap_batch_and_time, outputs)
         return outputs, state
 
 

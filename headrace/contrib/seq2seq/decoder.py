@@ -16,7 +16,7 @@ from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn import _swap_batch_and_time
+from headrace.layers.rnn import swap_batch_and_time
 from headrace.layers.rnn_cell import static_shape, zeros_of_size
 
 
@@ -162,7 +162,7 @@ def dynamic_decode(
         except NotImplementedError:
             pass
         if not output_time_major:
-            outputs = nest.map_structure(_swap_batch_and_time, outputs)
+            outputs = nest.map_structure(swap_batch_and_time, outputs)
     return outputs, state, lengths
 
 

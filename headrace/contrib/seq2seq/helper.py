@@ -22,7 +22,7 @@ from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn import _swap_batch_and_time
+from headrace.layers.rnn import swap_batch_and_time
 
 scatter_nd = PUBLIC["scatter_nd"]
 
@@ -227,7 +227,7 @@ class TrainingHelper(_ScalarSamples):
         with name_scope(name, "TrainingHelper", [inputs, sequence_length]):
             self._inputs = inputs = convert.convert_to_tensor(inputs, name="inputs")
             if not time_major:
-                inputs = _swap_batch_and_time(inputs)
+                inputs = swap_batch_and_time(inputs)
             self._input_array = _elements(inputs)
             self._sequence_length = convert.convert_to_tensor(
                 sequence_length, name="sequence_length"
@@ -368,7 +368,7 @@ class ScheduledOutputTrainingHelper(TrainingHelper):
                 inputs = convert.convert_to_tensor(inputs, name="inputs")
                 more = convert.convert_to_tensor(auxiliary_inputs, name="auxiliary_inputs")
                 inputs = concat((inputs, more), -1)
-                self._auxiliary = _elements(more if time_major else _swap_batch_and_time(more))
+                self._auxiliary = _elements(more if time_major else swap_batch_and_time(more))
             self._seed, self._next_inputs_fn = seed, next_inputs_fn
             super().__init__(inputs, sequence_length, time_major=time_major, name=name)
 
