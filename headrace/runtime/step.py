@@ -34,6 +34,7 @@ from headrace.passes.segments import Segment, runs_on_host, split
 from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.resources import Cell, ResourceStore
+from headrace.runtime.tiny_step import host_call
 
 # Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
 # operations that need one than this is compiled at once.
@@ -172,9 +173,25 @@ class Step:
             results = self._interpret(feed_values)
             self._runs[key] = 1
             return results
+        if runs == 1:
+            tiny = host_call(self.ops, self.split.free, self.feeds, self.fetches)
+            if tiny is not None and not self.order.writers and all(v.__class__ is np.ndarray for v in feed_values):
+                self._compiled = self._tiny_call(tiny)
+                return tiny(feed_values)
         results = self._run_compiled(feed_values)
         self._runs[key] = runs + 1
         return results
+
+    def _tiny_call(self, tiny: Callable[[Sequence[Any]], list[Any]]) -> Callable[[list[Any]], list[Any]]:
+        """`tiny` for NumPy arrays; arrays that are on a device are left to a program."""
+
+        def call(feed_values: list[Any]) -> list[Any]:
+            for value in feed_values:
+                if value.__class__ is not np.ndarray:
+                    return self._run_segments(feed_values)
+            return tiny(feed_values)
+
+        return call
 
     def _interpret(self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0) -> list[Any]:
         if self._alone_from and observe is None and not deadline:
