@@ -470,6 +470,8 @@ class LSTMCell(LayerRNNCell):
     num_unit_shards, num_proj_shards: into how many variables the kernels are cut (or use a partitioner).
     """
 
+    _diagonals = "fio"  # the gates' peepholes in the order in which their variables are made
+
     def __init__(
         self,
         num_units: int,
@@ -534,10 +536,11 @@ class LSTMCell(LayerRNNCell):
         )
         self._bias = self.add_variable("bias", shape=[4 * units], initializer=self._zeros())
         if self._use_peepholes:
-            self._w_f_diag, self._w_i_diag, self._w_o_diag = (
-                self.add_variable(n, shape=[units], initializer=self._initializer)
-                for n in ("w_f_diag", "w_i_diag", "w_o_diag")
-            )
+            diagonals = {
+                n: self.add_variable(f"w_{n}_diag", shape=[units], initializer=self._initializer)
+                for n in self._diagonals
+            }
+            self._w_f_diag, self._w_i_diag, self._w_o_diag = (diagonals[n] for n in "fio")
         if self._num_proj is not None:
             self._proj_kernel = self.add_variable(
                 "projection/kernel",
@@ -567,7 +570,7 @@ class LSTMCell(LayerRNNCell):
         else:
             c = sigmoid(f + self._forget_bias) * c_before + sigmoid(i) * self._activation(j)
         if self._cell_clip is not None:
-            c = clip_by_value(c, -self._cell_clip, self._cell_clip)
+            c = self._clipped(c)
         if self._use_peepholes:
             h = sigmoid(o + self._w_o_diag * c) * self._activation(c)
         else:
@@ -577,6 +580,9 @@ class LSTMCell(LayerRNNCell):
             if self._proj_clip is not None:
                 h = clip_by_value(h, -self._proj_clip, self._proj_clip)
         return h, LSTMStateTuple(c, h) if self._state_is_tuple else join_ops.concat([c, h], 1)
+
+    def _clipped(self, c: Tensor) -> Tensor:
+        return clip_by_value(c, -self._cell_clip, self._cell_clip)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes an equal cell of."""

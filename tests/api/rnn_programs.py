@@ -150,6 +150,18 @@ def static_bidirectional(tf, x, lengths):
     )
 
 
+@_define("contrib")
+def contrib(tf, x, lengths):
+    rnn = tf.contrib.rnn
+    one = rnn.LayerNormBasicLSTMCell(UNITS, norm_gain=0.9)
+    two = rnn.OutputProjectionWrapper(rnn.LSTMBlockCell(3, use_peephole=True, cell_clip=0.4), 2)
+    three = rnn.InputProjectionWrapper(rnn.GRUBlockCell(3), 5, activation=tf.tanh)
+    cell = rnn.MultiRNNCell([one, two, three])
+    first = tf.nn.dynamic_rnn(cell, x, lengths, dtype=tf.float32, scope="first")
+    fw, bw = [rnn.GRUBlockCellV2(2), rnn.GRUCell(3)], [rnn.GRUCell(2), rnn.BasicRNNCell(3)]
+    return first, rnn.stack_bidirectional_dynamic_rnn(fw, bw, x, dtype=tf.float32)
+
+
 @_define("own_cell")
 def own_cell(tf, x, lengths):
     class Counting(tf.nn.rnn_cell.RNNCell):
