@@ -21,5 +21,5 @@ for key, function in PROGRAMS.items():
     answers[key + "/names"] = np.array(names)
     for number, arrays in enumerate(runs):
         for i, array in enumerate(arrays):
-            answers["{}/{}/{}".format(key, number, i)] = array
+            answers[f"{key}/{number}/{i}"] = array
 np.savez_compressed(os.path.join(ROOT, "data", "rnn.npz"), **answers)
