@@ -74,7 +74,9 @@ def main(others):
         children[side].stdin.close()
         children[side].wait()
         micros = [t / STEPS * 1e6 for t in (wall, cpu)]
-        print(f"{side:12} {STEPS / wall:8.0f} steps/s   {micros[0]:6.1f} us a step, {micros[1]:6.1f} us of CPU")
+        print(
+            f"{side:12} {STEPS / wall:8.0f} steps/s   {micros[0]:6.1f} us a step, {micros[1]:6.1f} us of CPU"
+        )
     if len(best) > 1:
         print(f"{best['tensorflow'][0] / best['headrace'][0]:.2f} times as fast")
 

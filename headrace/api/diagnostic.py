@@ -55,7 +55,11 @@ export_op("Timestamp", "", "timestamp", doc="Seconds since the epoch, when the o
 
 @export("verify_tensor_all_finite", "debugging.assert_all_finite")
 def verify_tensor_all_finite(
-    t: Any = None, msg: str | None = None, name: str | None = None, x: Any = None, message: str | None = None
+    t: Any = None,
+    msg: str | None = None,
+    name: str | None = None,
+    x: Any = None,
+    message: str | None = None,
 ) -> Tensor:
     """A tensor with the value of `t`; the run fails with `msg` if it holds a NaN or an infinity."""
     value = t if t is not None else x
@@ -83,7 +87,9 @@ def add_check_numerics_ops() -> Operation:
 
 
 @export("Assert", "debugging.Assert")
-def Assert(condition: Any, data: Any, summarize: int | None = None, name: str | None = None) -> Operation:
+def Assert(
+    condition: Any, data: Any, summarize: int | None = None, name: str | None = None
+) -> Operation:
     """An operation that fails the run with InvalidArgumentError if `condition` is false; the message shows `data`.
 
     Let what must not happen then wait for it: `with tf.control_dependencies([assertion])`. summarize: how many
@@ -95,7 +101,9 @@ def Assert(condition: Any, data: Any, summarize: int | None = None, name: str | 
         for value in data:
             convert.convert_to_tensor(value)
         return raw.Assert(
-            convert.convert_to_tensor(condition, dtypes.bool), data, summarize=3 if summarize is None else summarize
+            convert.convert_to_tensor(condition, dtypes.bool),
+            data,
+            summarize=3 if summarize is None else summarize,
         )
 
 
@@ -185,7 +193,12 @@ def _stream_name(stream: Any) -> str:
         return "stderr"
     if isinstance(stream, str) and stream.startswith("file://"):
         return stream
-    known = {"info": "log(info)", "warning": "log(warning)", "warn": "log(warning)", "error": "log(error)"}
+    known = {
+        "info": "log(info)",
+        "warning": "log(warning)",
+        "warn": "log(warning)",
+        "error": "log(error)",
+    }
     found = known.get(getattr(stream, "__name__", ""))
     if found is None:
         raise ValueError(
@@ -211,4 +224,6 @@ def string_format(
             f"tensor(s) provided as "
             "input"
         )
-    return raw.StringFormat(tensors, template=template, placeholder=placeholder, summarize=summarize, name=name)
+    return raw.StringFormat(
+        tensors, template=template, placeholder=placeholder, summarize=summarize, name=name
+    )

@@ -39,16 +39,21 @@ def export_op(op_type: str, arguments: str, *names: str, doc: str = "") -> Calla
     by another name is `public:own` ("labels:x"). doc: the sentence of its docstring.
     """
     specs = []
-    for part in re.split(r",(?![^\[]*\])", arguments) if arguments else ():  # not the commas of a list
+    for part in (
+        re.split(r",(?![^\[]*\])", arguments) if arguments else ()
+    ):  # not the commas of a list
         left, _, default = part.strip().partition("=")
         public, _, own = left.partition(":")
         value = eval(default, {}) if default else inspect.Parameter.empty
         specs.append((public, own or public, value))
     owns = [(public, own) for public, own, _ in specs]
     parameters = [
-        inspect.Parameter(public, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value) for public, _, value in specs
+        inspect.Parameter(public, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value)
+        for public, _, value in specs
     ]
-    parameters.append(inspect.Parameter("name", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
+    parameters.append(
+        inspect.Parameter("name", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    )
     signature = inspect.Signature(parameters)
     definition = lookup(op_type)
     plain = all(value is inspect.Parameter.empty for _, _, value in specs)
@@ -57,7 +62,9 @@ def export_op(op_type: str, arguments: str, *names: str, doc: str = "") -> Calla
 
     def add_node(*args: Any, **kwargs: Any) -> Any:
         if plain and len(args) == count and not kwargs:
-            return raw.result_of(raw.build(definition, dict(zip((o for _, o in owns), args, strict=True)), None))
+            return raw.result_of(
+                raw.build(definition, dict(zip((o for _, o in owns), args, strict=True)), None)
+            )
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -15,7 +15,13 @@ for _name in gfile_v2.__all__:
 for _name in ("TFRecordCompressionType", "TFRecordOptions", "TFRecordWriter", "tf_record_iterator"):
     export_value(getattr(tf_record, _name), f"python_io.{_name}", f"io.{_name}")
 
-export_op("ReadFile", "filename", "read_file", "io.read_file", doc="The content of a file, a string scalar.")
+export_op(
+    "ReadFile",
+    "filename",
+    "read_file",
+    "io.read_file",
+    doc="The content of a file, a string scalar.",
+)
 export_op(
     "WriteFile",
     "filename, contents",

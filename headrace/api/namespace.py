@@ -33,7 +33,9 @@ def _namespace(root: types.ModuleType, path: str) -> types.ModuleType:
             except ModuleNotFoundError as error:
                 if error.name != full:
                     raise
-                child = types.ModuleType(full, f"The public namespace `tf.{full.partition('.')[2]}`.")
+                child = types.ModuleType(
+                    full, f"The public namespace `tf.{full.partition('.')[2]}`."
+                )
                 child.__path__ = []  # type: ignore[attr-defined]
                 sys.modules[full] = child
         setattr(module, part, child)

@@ -13,7 +13,11 @@ from headrace.graph.tensor import Tensor
 
 @export("constant")
 def constant(
-    value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False
+    value: Any,
+    dtype: Any = None,
+    shape: Any = None,
+    name: str = "Const",
+    verify_shape: bool = False,
 ) -> Tensor:
     """A constant tensor.
 
@@ -29,7 +33,11 @@ def constant(
 
 @export("convert_to_tensor")
 def convert_to_tensor(
-    value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None, dtype_hint: Any = None
+    value: Any,
+    dtype: Any = None,
+    name: str | None = None,
+    preferred_dtype: Any = None,
+    dtype_hint: Any = None,
 ) -> Tensor:
     """A tensor of `value`: itself, or a constant, or what its registered conversion makes of it.
 
@@ -60,8 +68,16 @@ def identity(input: Any, name: str | None = None) -> Tensor:
     return raw.Identity(input, name=name)
 
 
-export_op("IdentityN", "input", "identity_n", doc="Tensors with the same shapes and contents as those of the list `input`.")
+export_op(
+    "IdentityN",
+    "input",
+    "identity_n",
+    doc="Tensors with the same shapes and contents as those of the list `input`.",
+)
 export_op("NoOp", "", "no_op", doc="An operation that does nothing; useful to order others.")
 export_op(
-    "StopGradient", "input", "stop_gradient", doc="`input` itself, which counts as a constant for gradients."
+    "StopGradient",
+    "input",
+    "stop_gradient",
+    doc="`input` itself, which counts as a constant for gradients.",
 )

@@ -193,7 +193,9 @@ def _check_scalar(kind: str, value: Any, name: str) -> Any:
 
         if isinstance(value, tensor_pb2.TensorProto):
             return _scalar_from_proto("tensor", value)
-        raise TypeError(f"Don't know how to convert {value!r} to a TensorProto for argument '{name}'")
+        raise TypeError(
+            f"Don't know how to convert {value!r} to a TensorProto for argument '{name}'"
+        )
     if kind == "func":
         if isinstance(value, FunctionRef):
             return value
@@ -229,7 +231,9 @@ def check(spec: AttrSpec, value: Any, op_type: str) -> Any:
     if spec.allowed is not None:
         check_allowed(spec, value, op_type)
     if spec.minimum is not None and kind == "int" and value < spec.minimum:
-        raise ValueError(f"Attr '{name}' of '{op_type}' Op passed {value} less than minimum {spec.minimum}.")
+        raise ValueError(
+            f"Attr '{name}' of '{op_type}' Op passed {value} less than minimum {spec.minimum}."
+        )
     return value
 
 
@@ -243,4 +247,6 @@ def check_allowed(spec: AttrSpec, value: Any, op_type: str, argument: str | None
             f"values: {', '.join(d.name for d in spec.allowed)} (of {op_type} op)"
         )
     choices = '", "'.join(map(str, spec.allowed))
-    raise ValueError(f"Attr '{spec.name}' of '{op_type}' Op passed string '{value}' not in: \"{choices}\".")
+    raise ValueError(
+        f"Attr '{spec.name}' of '{op_type}' Op passed string '{value}' not in: \"{choices}\"."
+    )

@@ -54,7 +54,11 @@ def constant_value(tensor: Tensor, partial: bool = False, _depth: int = 0) -> An
         return known[tensor]
     arrays = []
     for source in op._inputs:
-        if source._dtype.is_ref_dtype or source._dtype is dtypes.resource or source._dtype is dtypes.variant:
+        if (
+            source._dtype.is_ref_dtype
+            or source._dtype is dtypes.resource
+            or source._dtype is dtypes.variant
+        ):
             return None
         array = constant_value(source, False, _depth + 1)
         if array is None or array.size > _MAX_ELEMENTS:
@@ -87,7 +91,9 @@ def constant_value_as_shape(tensor: Tensor) -> Dims:
     if len(dims) == 0:
         value = constant_value(tensor)
         if value is not None and int(value) != -1:
-            raise ValueError(f"Received a scalar {value} as shape; require a statically known scalar with value -1.")
+            raise ValueError(
+                f"Received a scalar {value} as shape; require a statically known scalar with value -1."
+            )
         return None
     if len(dims) != 1:
         raise ValueError(f"Shape must be rank 1 but is rank {len(dims)}: {tensor!r}")
@@ -117,4 +123,7 @@ def partial_size(tensor: Tensor) -> int | None:
 def is_foldable(op: Any) -> bool:
     """Whether the value of `op` depends on nothing but its inputs."""
     definition = op._definition
-    return not definition.effects & (Effect.STATEFUL | Effect.RANDOM | Effect.SOURCE) and not definition.writes
+    return (
+        not definition.effects & (Effect.STATEFUL | Effect.RANDOM | Effect.SOURCE)
+        and not definition.writes
+    )

@@ -101,10 +101,14 @@ def convert_to_tensor(
         result: Any = NotImplemented
         if dtype is None and preferred_dtype is not None:
             try:
-                result = function(value, dtype=dtypes.as_dtype(preferred_dtype), name=name, as_ref=as_ref)
+                result = function(
+                    value, dtype=dtypes.as_dtype(preferred_dtype), name=name, as_ref=as_ref
+                )
             except (TypeError, ValueError):
                 result = NotImplemented
-            if result is not NotImplemented and result._dtype.base_dtype != dtypes.as_dtype(preferred_dtype):
+            if result is not NotImplemented and result._dtype.base_dtype != dtypes.as_dtype(
+                preferred_dtype
+            ):
                 result = NotImplemented
         if result is NotImplemented:
             result = function(value, dtype=dtype, name=name, as_ref=as_ref)
@@ -121,7 +125,9 @@ def convert_to_tensor(
             )
         return result
     if isinstance(value, Operation):
-        raise TypeError(f"Can't convert Operation '{value.name}' to Tensor (target dtype={dtype!r}, name={name!r})")
+        raise TypeError(
+            f"Can't convert Operation '{value.name}' to Tensor (target dtype={dtype!r}, name={name!r})"
+        )
     if dtype is None and preferred_dtype is not None:
         try:
             return constant_from_value(value, dtypes.as_dtype(preferred_dtype), name)
@@ -180,7 +186,9 @@ def _stack(value: Any, dtype: DType | None, raw: Any, graph: Graph, name: str) -
                 if _holds_tensors(item):
                     elements[i] = _stack(item, dtype, raw, graph, str(i))
                 else:
-                    graph.unique_name(str(i))  # TensorFlow uses the name up before it finds no tensor inside
+                    graph.unique_name(
+                        str(i)
+                    )  # TensorFlow uses the name up before it finds no tensor inside
             elif _is_symbolic(item):
                 tensor = elements[i] = convert_to_tensor(item)
                 if dtype is not None and tensor._dtype.base_dtype != dtype:
@@ -197,21 +205,29 @@ def _stack(value: Any, dtype: DType | None, raw: Any, graph: Graph, name: str) -
 register_tensor_conversion_function((list, tuple), _pack_list, 99)
 
 
-def _dimension_or_shape(value: Any, dtype: Any = None, name: str | None = None, as_ref: bool = False) -> Tensor:
+def _dimension_or_shape(
+    value: Any, dtype: Any = None, name: str | None = None, as_ref: bool = False
+) -> Tensor:
     """A fully known TensorShape becomes a vector of int32 (int64 where a size does not fit)."""
     if not value.is_fully_defined():
-        raise ValueError(f"Cannot convert a partially known TensorShape to a Tensor: {value}; tf.shape(x) is the shape as a tensor")
+        raise ValueError(
+            f"Cannot convert a partially known TensorShape to a Tensor: {value}; tf.shape(x) is the shape as a tensor"
+        )
     sizes = value.as_list()
     if dtype is None:
         dtype = dtypes.int64 if any(s > 0x7FFFFFFF for s in sizes) else dtypes.int32
     elif dtype not in (dtypes.int32, dtypes.int64):
         raise TypeError(f"Cannot convert a TensorShape to dtype: {dtype!r}")
     elif dtype is dtypes.int32 and any(s > 0x7FFFFFFF for s in sizes):
-        raise ValueError(f"Cannot convert a TensorShape to dtype int32; a dimension is too large ({max(sizes)})")
+        raise ValueError(
+            f"Cannot convert a TensorShape to dtype int32; a dimension is too large ({max(sizes)})"
+        )
     return constant_from_value(sizes, dtype, name or "shape_as_tensor")
 
 
-def _dimension(value: Any, dtype: Any = None, name: str | None = None, as_ref: bool = False) -> Tensor:
+def _dimension(
+    value: Any, dtype: Any = None, name: str | None = None, as_ref: bool = False
+) -> Tensor:
     """A known Dimension becomes an int32 scalar."""
     if value.value is None:
         raise ValueError(f"Cannot convert an unknown Dimension to a Tensor: {value}")

@@ -51,7 +51,9 @@ class Graph:
         self._producer = VERSION
         self._min_consumer = 0
         self._building_function = False
-        self._left_out: set[str] = set()  # names of nodes that an import has put into functions, or left out
+        self._left_out: set[str] = (
+            set()
+        )  # names of nodes that an import has put into functions, or left out
         self._invalid_edges: dict[
             Operation, str
         ] = {}  # inputs changed to another type: an error when they run
@@ -395,7 +397,9 @@ class Graph:
     def _kernel_label_map(self, op_to_kernel_label_map: dict[str, str]) -> Any:
         """A block whose new operations of these types carry the attr `_kernel`; each type has one kernel here."""
         return self._attr_scope(
-            {"_kernel": lambda op: op_to_kernel_label_map.get(op.type)} if op_to_kernel_label_map else {}
+            {"_kernel": lambda op: op_to_kernel_label_map.get(op.type)}
+            if op_to_kernel_label_map
+            else {}
         )
 
     @contextlib.contextmanager
@@ -453,11 +457,15 @@ class Graph:
             return self._element_of_name(obj, allow_tensor, allow_operation)
         if isinstance(obj, Tensor) and allow_tensor:
             if obj.graph is not self:
-                raise ValueError(f"Tensor {obj} is not an element of this graph.{obj._op._site_line()}")
+                raise ValueError(
+                    f"Tensor {obj} is not an element of this graph.{obj._op._site_line()}"
+                )
             return obj
         if isinstance(obj, Operation) and allow_operation:
             if obj._graph is not self:
-                raise ValueError(f"Operation {obj.name!r} is not an element of this graph.{obj._site_line()}")
+                raise ValueError(
+                    f"Operation {obj.name!r} is not an element of this graph.{obj._site_line()}"
+                )
             return obj
         raise TypeError(f"Can not convert a {type(obj).__name__} into a {types}.")
 
@@ -679,4 +687,6 @@ def group_by_argument(op: Any, values: list[Any]) -> list[Any]:
 
 def _finalized(definition: OpDef, name: str) -> RuntimeError:
     """The error for adding a node to a graph that a session or a Supervisor has frozen."""
-    return RuntimeError(f"Graph is finalized and cannot be modified. ({definition.name} op {name!r} cannot be added.)")
+    return RuntimeError(
+        f"Graph is finalized and cannot be modified. ({definition.name} op {name!r} cannot be added.)"
+    )

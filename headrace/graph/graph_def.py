@@ -56,7 +56,10 @@ def op_def_to_proto(definition: OpDef) -> Any:
     """The signature of an op type as TensorFlow's OpDef proto."""
     message = op_def_pb2.OpDef(name=definition.name, is_stateful=definition.is_stateful)
     signature = definition.signature
-    for arguments, field in ((signature.inputs, message.input_arg), (signature.outputs, message.output_arg)):
+    for arguments, field in (
+        (signature.inputs, message.input_arg),
+        (signature.outputs, message.output_arg),
+    ):
         for argument in arguments:
             entry = field.add(name=argument.name, is_ref=argument.is_ref)
             if argument.dtype is not None:

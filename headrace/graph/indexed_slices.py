@@ -8,7 +8,9 @@ from typing import Any
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.tensor import Tensor
 
-IndexedSlicesValue = collections.namedtuple("IndexedSlicesValue", ["values", "indices", "dense_shape"])
+IndexedSlicesValue = collections.namedtuple(
+    "IndexedSlicesValue", ["values", "indices", "dense_shape"]
+)
 
 
 class IndexedSlices:

@@ -89,7 +89,18 @@ class Signature:
 # Named groups of types for the `{...}` of an attr.
 _FLOATS = ("bfloat16", "half", "float", "double")
 _INTS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
-_REAL = ("float", "double", "int32", "uint8", "int16", "int8", "int64", "bfloat16", "uint16", "half")
+_REAL = (
+    "float",
+    "double",
+    "int32",
+    "uint8",
+    "int16",
+    "int8",
+    "int64",
+    "bfloat16",
+    "uint16",
+    "half",
+)
 _REAL += ("uint32", "uint64")
 _QUANTIZED = ("qint8", "quint8", "qint32", "qint16", "quint16")
 TYPE_GROUPS: dict[str, tuple[str, ...]] = {
@@ -179,7 +190,9 @@ def _parse_value(kind: str, text: str) -> Any:
 
         dtype_name, _, items = text.partition("[")
         dtype = dtypes.as_dtype(dtype_name)
-        return TensorValue(np.array([float(v) for v in _split(items[:-1])]).astype(dtype.np_dtype), dtype)
+        return TensorValue(
+            np.array([float(v) for v in _split(items[:-1])]).astype(dtype.np_dtype), dtype
+        )
     raise SignatureError(f"no notation for a default of kind {kind}: {text!r}")
 
 

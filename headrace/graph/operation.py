@@ -255,7 +255,8 @@ class Operation:
         old = self._inputs[index]
         if not tensor.shape.is_compatible_with(old.shape):
             new_dims, old_dims = (
-                str(list(t._dims or ())).replace(" ", "").replace("None", "?") for t in (tensor, old)
+                str(list(t._dims or ())).replace(" ", "").replace("None", "?")
+                for t in (tensor, old)
             )
             raise errors.InvalidArgumentError(
                 None, self, f"Cannot update edge, incompatible shapes: {new_dims} and {old_dims}."

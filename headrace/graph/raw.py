@@ -47,7 +47,9 @@ def _make(definition: OpDef) -> Callable[..., Any]:
         if args:
             parameters = definition.signature.parameters
             if len(args) > len(parameters):
-                raise TypeError(f"{definition.name} takes {len(parameters)} arguments, got {len(args)}")
+                raise TypeError(
+                    f"{definition.name} takes {len(parameters)} arguments, got {len(args)}"
+                )
             kwargs.update(zip(parameters, args, strict=False))
         return result_of(build(definition, kwargs, name))
 
@@ -156,7 +158,11 @@ def _add_one(
     wanted = argument.dtype if type_attr is None else attrs.get(type_attr)
     if value.__class__ is Tensor:
         tensor = value
-        if wanted is not None and tensor._dtype is not wanted and tensor._dtype.base_dtype is not wanted:
+        if (
+            wanted is not None
+            and tensor._dtype is not wanted
+            and tensor._dtype.base_dtype is not wanted
+        ):
             raise _type_mismatch(definition, signature, argument, tensor._dtype.name, wanted, value)
     else:
         preferred = None
@@ -184,10 +190,14 @@ def _add_one(
     base = tensor._dtype.base_dtype
     if type_attr is not None:
         if type_attr not in attrs:
-            attr_value.check_allowed(signature.attrs[type_attr], base, definition.name, argument.name)
+            attr_value.check_allowed(
+                signature.attrs[type_attr], base, definition.name, argument.name
+            )
             attrs[type_attr] = base
         elif attrs[type_attr] is not base:
-            raise _type_mismatch(definition, signature, argument, base.name, attrs[type_attr], value)
+            raise _type_mismatch(
+                definition, signature, argument, base.name, attrs[type_attr], value
+            )
     if argument.is_ref and not tensor._dtype.is_ref_dtype:
         raise TypeError(
             f"'{definition.name}' Op requires that input '{argument.name}' be a mutable tensor (e.g.: a tf.Variable)"
@@ -196,13 +206,22 @@ def _add_one(
 
 
 def _type_mismatch(
-    definition: OpDef, signature: Signature, argument: ArgSpec, observed: str, wanted: DType | None, value: Any
+    definition: OpDef,
+    signature: Signature,
+    argument: ArgSpec,
+    observed: str,
+    wanted: DType | None,
+    value: Any,
 ) -> TypeError:
-    prefix = f"Input '{argument.name}' of '{definition.name}' Op has type {observed} that does not match"
+    prefix = (
+        f"Input '{argument.name}' of '{definition.name}' Op has type {observed} that does not match"
+    )
     text = repr(value)
     got = f"Got {text if len(text) < 80 else type(value).__name__}; tf.cast converts.\n  defined at {site.capture()}"
     if argument.type_attr is None or wanted is None:
-        return TypeError(f"{prefix} expected type of {wanted.name if wanted else 'a tensor'}. {got}")
+        return TypeError(
+            f"{prefix} expected type of {wanted.name if wanted else 'a tensor'}. {got}"
+        )
     origin = _origin(signature, argument.type_attr, argument)
     return TypeError(f"{prefix} type {wanted.name} of argument '{origin}'. {got}")
 
@@ -216,8 +235,14 @@ def _add_list(
     tensors: list[Tensor],
 ) -> None:
     if not isinstance(values, (list, tuple)):
-        raise TypeError(f"Expected list for '{argument.name}' argument to '{definition.name}' Op, not {values}.")
-    type_attr, number_attr, list_attr = argument.type_attr, argument.number_attr, argument.type_list_attr
+        raise TypeError(
+            f"Expected list for '{argument.name}' argument to '{definition.name}' Op, not {values}."
+        )
+    type_attr, number_attr, list_attr = (
+        argument.type_attr,
+        argument.number_attr,
+        argument.type_list_attr,
+    )
     wanted: DType | None = argument.dtype
     preferred = None
     if wanted is None and number_attr is not None and type_attr is not None:
@@ -225,7 +250,14 @@ def _add_list(
         if wanted is None:
             wanted = next((v._dtype.base_dtype for v in values if isinstance(v, Tensor)), None)
         if wanted is None:
-            wanted = next((dtypes.as_dtype(v.dtype).base_dtype for v in values if hasattr(v, "_as_graph_element")), None)
+            wanted = next(
+                (
+                    dtypes.as_dtype(v.dtype).base_dtype
+                    for v in values
+                    if hasattr(v, "_as_graph_element")
+                ),
+                None,
+            )
         spec = signature.attrs[type_attr]
         preferred = spec.default if wanted is None and spec.has_default else None
     try:
@@ -263,7 +295,9 @@ def _add_list(
                     f"Don't know how to infer type variable from empty input list passed to input '{argument.name}' of "
                     f"'{definition.name}' Op."
                 )
-            attr_value.check_allowed(signature.attrs[type_attr], kinds[0], definition.name, argument.name)
+            attr_value.check_allowed(
+                signature.attrs[type_attr], kinds[0], definition.name, argument.name
+            )
             attrs[type_attr] = kinds[0]
     elif list_attr is not None:
         if list_attr in attrs:
@@ -306,7 +340,9 @@ def _list_mismatch(
     if argument.dtype is not None:
         return TypeError(f"{prefix} that do not match expected type {argument.dtype.name}.")
     if from_earlier and wanted is not None:
-        return TypeError(f"{prefix} that do not match type {wanted.name} inferred from earlier arguments.")
+        return TypeError(
+            f"{prefix} that do not match type {wanted.name} inferred from earlier arguments."
+        )
     return TypeError(f"{prefix} that don't all match.")
 
 
@@ -319,7 +355,9 @@ def _fill_attrs(
         if name in given:
             used += 1
             if name in attrs:
-                raise TypeError(f"Should not specify value for inferred attr '{name}' of {definition.name} op.")
+                raise TypeError(
+                    f"Should not specify value for inferred attr '{name}' of {definition.name} op."
+                )
             value = given[name]
             if value is None and spec.has_default:
                 attrs[name] = default_of(spec)
@@ -386,7 +424,11 @@ def _grouped_outputs(op: Operation, outputs: list[Tensor]) -> list[Any]:
             grouped.append(outputs[at])
             at += 1
             continue
-        count = op._attrs[argument.number_attr] if argument.number_attr else len(op._attrs[str(argument.type_list_attr)])
+        count = (
+            op._attrs[argument.number_attr]
+            if argument.number_attr
+            else len(op._attrs[str(argument.type_list_attr)])
+        )
         grouped.append(outputs[at : at + count])
         at += count
     return grouped
@@ -410,14 +452,20 @@ def build_from_parts(
     for argument in signature.inputs:
         at = _infer_from_flat(definition, argument, inputs, at, attrs)
     if at != len(inputs):
-        raise ValueError(f"NodeDef for {definition.name} op {name!r} has {len(inputs)} inputs, its signature takes {at}.")
+        raise ValueError(
+            f"NodeDef for {definition.name} op {name!r} has {len(inputs)} inputs, its signature takes {at}."
+        )
     for attr, spec in signature.attrs.items():
         if attr not in attrs:
             if not spec.has_default:
                 raise ValueError(f"NodeDef missing attr '{attr}' from {definition!r}")
             attrs[attr] = default_of(spec)
         elif not attr.startswith("_"):
-            attrs[attr] = attr_value.check(spec, attrs[attr], definition.name) if attrs[attr] is not None else None
+            attrs[attr] = (
+                attr_value.check(spec, attrs[attr], definition.name)
+                if attrs[attr] is not None
+                else None
+            )
     name = definition.name if name is None else name
     if name and name[-1] == "/":
         name = name[:-1]
@@ -447,10 +495,14 @@ def _infer_from_flat(
         kinds = attrs.get(argument.type_list_attr)
         if kinds is None:
             rest = len(inputs) - at
-            kinds = attrs[argument.type_list_attr] = [t._dtype.base_dtype for t in inputs[at : at + rest]]
+            kinds = attrs[argument.type_list_attr] = [
+                t._dtype.base_dtype for t in inputs[at : at + rest]
+            ]
         taken = inputs[at : at + len(kinds)]
         if len(taken) < len(kinds):
-            raise ValueError(f"{definition.name} op: '{argument.name}' needs {len(kinds)} inputs, got {len(taken)}.")
+            raise ValueError(
+                f"{definition.name} op: '{argument.name}' needs {len(kinds)} inputs, got {len(taken)}."
+            )
         for tensor, kind in zip(taken, kinds, strict=True):
             need(tensor, kind)
         return at + len(kinds)
@@ -461,7 +513,9 @@ def _infer_from_flat(
             count = attrs[argument.number_attr] = len(inputs) - at
     taken = inputs[at : at + count]
     if len(taken) < count:
-        raise ValueError(f"{definition.name} op: '{argument.name}' needs {count} inputs, got {len(taken)}.")
+        raise ValueError(
+            f"{definition.name} op: '{argument.name}' needs {count} inputs, got {len(taken)}."
+        )
     kind = argument.dtype
     if argument.type_attr is not None:
         kind = attrs.get(argument.type_attr)
@@ -470,5 +524,7 @@ def _infer_from_flat(
     for tensor in taken:
         need(tensor, kind)  # type: ignore[arg-type]
         if argument.is_ref and not tensor._dtype.is_ref_dtype:
-            raise ValueError(f"{definition.name} op: input '{argument.name}' needs a reference, got {tensor.name!r}.")
+            raise ValueError(
+                f"{definition.name} op: input '{argument.name}' needs a reference, got {tensor.name!r}."
+            )
     return at + count

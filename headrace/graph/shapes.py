@@ -118,21 +118,27 @@ def with_rank(op: Any, dims: Dims, rank: int, what: str = "input") -> tuple[int 
     if dims is None:
         return (None,) * rank
     if len(dims) != rank:
-        raise op.error(f"Shape must be rank {rank} but is rank {len(dims)}: {what} has shape {text(dims)}.")
+        raise op.error(
+            f"Shape must be rank {rank} but is rank {len(dims)}: {what} has shape {text(dims)}."
+        )
     return dims
 
 
 def at_least_rank(op: Any, dims: Dims, rank: int, what: str = "input") -> Dims:
     """`dims`. Raises ValueError: its rank is known and lower."""
     if dims is not None and len(dims) < rank:
-        raise op.error(f"Shape must be at least rank {rank} but is rank {len(dims)}: {what} has shape {text(dims)}.")
+        raise op.error(
+            f"Shape must be at least rank {rank} but is rank {len(dims)}: {what} has shape {text(dims)}."
+        )
     return dims
 
 
 def axis_in_rank(op: Any, axis: int, rank: int, what: str = "axis") -> int:
     """`axis` counted from the front. Raises ValueError: outside [-rank, rank)."""
     if not -rank <= axis < rank:
-        raise op.error(f"{what} {axis} is out of range: needs a value in [{-rank}, {rank}) for rank {rank}.")
+        raise op.error(
+            f"{what} {axis} is out of range: needs a value in [{-rank}, {rank}) for rank {rank}."
+        )
     return axis % rank
 
 

@@ -19,7 +19,11 @@ class Check:
     __slots__ = ("error", "message", "op", "payload_size")
 
     def __init__(
-        self, op: Any, message: str | Callable[..., str], error: Callable[..., errors.OpError], payload_size: int
+        self,
+        op: Any,
+        message: str | Callable[..., str],
+        error: Callable[..., errors.OpError],
+        payload_size: int,
     ) -> None:
         self.op, self.message, self.error, self.payload_size = op, message, error, payload_size
 
@@ -176,4 +180,6 @@ def raise_if_failed(outcome: tuple, collector: Collector, op: Any = None) -> Non
         return
     flags = np.asarray(outcome[1])
     first = int(np.argmax(flags))
-    raise collector.by_count[len(flags)][first].failure([np.asarray(v) for v in outcome[2][first]], op)
+    raise collector.by_count[len(flags)][first].failure(
+        [np.asarray(v) for v in outcome[2][first]], op
+    )

@@ -31,7 +31,7 @@ def compilations() -> Compilations:
     return _total
 
 
-def _note(event: str, duration: float, **_: Any) -> None:
+def _note(event: str, duration: float, **_: str | int) -> None:
     global _total
     if event != _EVENT:
         return

@@ -70,7 +70,12 @@ def _arguments_of_call(
 
 
 def _handle_or_value(
-    op: Operation, tensor: Tensor, argument: Any, values: Values, order: StateOrder, state: StateView
+    op: Operation,
+    tensor: Tensor,
+    argument: Any,
+    values: Values,
+    order: StateOrder,
+    state: StateView,
 ) -> Any:
     if tensor in values and not isinstance(values[tensor], Slot):
         return values[tensor]  # fed, or a resource of the host
@@ -188,4 +193,6 @@ def _check_static(op: Operation, arguments: list[Any]) -> None:
         if spec.name in definition.static_inputs:
             for part in value if value.__class__ is list else (value,):
                 if not isinstance(part, (np.ndarray, np.generic)):
-                    raise NotCompilable(op, f"'{spec.name}' decides a shape and is only known when the program runs")
+                    raise NotCompilable(
+                        op, f"'{spec.name}' decides a shape and is only known when the program runs"
+                    )

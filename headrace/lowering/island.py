@@ -44,7 +44,12 @@ class Island:
         fed: frozenset[Tensor],
         donate: bool,
     ) -> None:
-        self.ops, self.inputs, self.static_inputs, self.outputs = ops, tuple(inputs), tuple(static_inputs), tuple(outputs)
+        self.ops, self.inputs, self.static_inputs, self.outputs = (
+            ops,
+            tuple(inputs),
+            tuple(static_inputs),
+            tuple(outputs),
+        )
         written = {key for key, _ in writes} if donate else set()
         self.donated = tuple(r for r in reads if r[0] in written)
         self.kept = tuple(r for r in reads if r[0] not in written)
@@ -55,7 +60,10 @@ class Island:
         for op in free:
             array = op._definition.host_rule(op)  # type: ignore[misc]
             for tensor in op._outputs:
-                if getattr(array, "nbytes", 0) > _LITERAL_BYTES and tensor._dtype is not dtypes.string:
+                if (
+                    getattr(array, "nbytes", 0) > _LITERAL_BYTES
+                    and tensor._dtype is not dtypes.string
+                ):
                     large.append((tensor, array))
                 else:
                     self._literals[tensor] = array
@@ -78,7 +86,9 @@ class Island:
         found = self._programs.get(key)
         if found is None:
             collector = checks.Collector()
-            function = self._function(dict(zip(self.static_inputs, static_values, strict=True)), collector)
+            function = self._function(
+                dict(zip(self.static_inputs, static_values, strict=True)), collector
+            )
             jitted = jax.jit(function, donate_argnums=(0,) if self._donate and self.donated else ())
             found = self._programs[key] = (jitted, collector)
         return found

@@ -47,7 +47,6 @@ def _host_gammaln(x: Array) -> Array:
     return gammaln(x)
 
 
-
 def gamma(state: Array, shape: tuple[int, ...], alpha: Array) -> tuple[Array, Array]:
     """Gamma-distributed numbers of scale 1, `shape` of them for each concentration, by Marsaglia and Tsang's method.
 

@@ -57,7 +57,9 @@ class StateView:
         """Notes a version that comes from elsewhere: it is read, and not one of this view's writes."""
         self._values[key, version] = value
 
-    def write_rows(self, key: str, before: int, version: int, kind: str, where: Where, updates: Any) -> None:
+    def write_rows(
+        self, key: str, before: int, version: int, kind: str, where: Where, updates: Any
+    ) -> None:
         """Sets what write number `version` leaves: version `before` with some rows changed."""
         steps = None
         if before == version:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 
@@ -66,7 +64,10 @@ def summarize_first(array: np.ndarray, limit: int) -> str:
 
 def summarize_edges(array: np.ndarray, edge: int) -> str:
     """The first and last `edge` elements along each axis, rows on lines of their own (-1: all); `tf.print`."""
-    show: Callable[[object], str] = lambda v: f'"{escape(v)}"' if isinstance(v, bytes) else number_text(v)  # noqa: E731
+
+    def show(v: object) -> str:
+        return f'"{escape(v)}"' if isinstance(v, bytes) else number_text(v)
+
     if array.ndim == 0:
         return show(array[()])
 

@@ -230,7 +230,7 @@ def common_room(lists: Sequence[DeviceList]) -> DeviceList:
     """An abstract list with room for each of `lists`, the results of the branches of a conditional."""
     capacity = max(lst.capacity for lst in lists)
     sized = any(lst.size is not None or lst.capacity != capacity for lst in lists)
-    dtype = next((lst.dtype for lst in lists if lst.dtype is not None), None)
+    dtype = next((lst.dtype for lst in lists if lst.dtype is not None), lists[0].dtype)
     buffer = next((lst.buffer for lst in lists if lst.buffer is not None), None)
     if buffer is not None:
         buffer = jax.tree.map(

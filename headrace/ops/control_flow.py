@@ -90,7 +90,9 @@ def _branch(op, functions, index, attrs, numbers, inputs):
 
         def run(body=body, place=place):
             outputs, written, code = body(values, inputs)
-            outputs = [o if r is None else o.with_room_of(r) for o, r in zip(outputs, rooms, strict=True)]
+            outputs = [
+                o if r is None else o.with_room_of(r) for o, r in zip(outputs, rooms, strict=True)
+            ]
             before = sum(len(t) for t in tables[:place])
             return (
                 _same_types(outputs),
@@ -235,7 +237,9 @@ def _while_with_lists(op, functions, inputs, fixed):
             break
     exact = final is not None
     grows = any(step > 0 for step in growth.values())
-    results = list(_while(op, functions, starts, fixed, trips if exact else None, guess if grows else None))
+    results = list(
+        _while(op, functions, starts, fixed, trips if exact else None, guess if grows else None)
+    )
     if exact:
         for i, step in growth.items():
             results[i] = results[i].full(inputs[i].capacity + step * trips)

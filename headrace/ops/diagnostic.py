@@ -9,7 +9,6 @@ import time
 import jax.numpy as jnp
 import numpy as np
 
-from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import Effect, define
 from headrace.lowering import checks

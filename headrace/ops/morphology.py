@@ -120,7 +120,9 @@ def _check_fits(op, windows: Windows, dy) -> None:
 
 
 def _no_second_gradient(op, dd):
-    raise LookupError(f"No gradient defined for operation {op.name!r} (op type: {op.type}){op._site_line()}")
+    raise LookupError(
+        f"No gradient defined for operation {op.name!r} (op type: {op.type}){op._site_line()}"
+    )
 
 
 dilation2d_backprop_input = define(

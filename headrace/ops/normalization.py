@@ -88,7 +88,9 @@ def _lrn_grad_lower(op, dy, x, y):
 
 @lrn_grad.gradient
 def _lrn_grad_gradient(op, ddx):
-    raise LookupError(f"No gradient defined for operation {op.name!r} (op type: LRNGrad){op._site_line()}")
+    raise LookupError(
+        f"No gradient defined for operation {op.name!r} (op type: LRNGrad){op._site_line()}"
+    )
 
 
 # ---- L2Loss

@@ -42,7 +42,9 @@ def _call(op, inputs=()):
     holder = FUNCTIONS.get(op.attr("token"))
     if holder is None:
         raise errors.InvalidArgumentError(
-            None, op, f"{op.type} op {op.name!r}: callback {op.attr('token')} is not found: its function is gone"
+            None,
+            op,
+            f"{op.type} op {op.name!r}: callback {op.attr('token')} is not found: its function is gone",
         )
     # The function may write into what it gets and keep it.
     arguments = [_argument(x) for x in inputs]
@@ -61,7 +63,9 @@ def _call(op, inputs=()):
     elif len(types) == 1 and len(result) != 1:
         result = [result]  # one output that is a list of numbers
     if len(result) != len(types):
-        raise op.invalid(f"its function returned {len(result)} values, Tout has {len(types)} types.")
+        raise op.invalid(
+            f"its function returned {len(result)} values, Tout has {len(types)} types."
+        )
     return tuple(_result(op, r, t, i) for i, (r, t) in enumerate(zip(result, types, strict=True)))
 
 
@@ -79,11 +83,23 @@ def _described(error: Exception) -> str:
     """The exception with the lines of the program that it passed through."""
     frames = traceback.extract_tb(error.__traceback__)[1:]  # the first one is the call above
     summary = f"{type(error).__name__}: {error}"
-    return "".join([f"{summary}\nTraceback (most recent call last):\n", *traceback.format_list(frames), summary])
+    return "".join(
+        [
+            f"{summary}\nTraceback (most recent call last):\n",
+            *traceback.format_list(frames),
+            summary,
+        ]
+    )
 
 
 def _argument(x):
-    return x.copy() if isinstance(x, np.ndarray) and x.ndim else x[()] if isinstance(x, np.ndarray) else x
+    return (
+        x.copy()
+        if isinstance(x, np.ndarray) and x.ndim
+        else x[()]
+        if isinstance(x, np.ndarray)
+        else x
+    )
 
 
 def _result(op, value, dtype, index):
@@ -96,7 +112,9 @@ def _result(op, value, dtype, index):
     if array.dtype.kind in "OSUV" and array.dtype != dtype.np_dtype:
         word = "numpy data type" if array.dtype.kind == "V" else "object type"
         shown = array.dtype if array.dtype.kind == "V" else type(value).__name__
-        raise errors.InternalError(None, op, f"{op.type} op {op.name!r}: Unsupported {word} {shown}")
+        raise errors.InternalError(
+            None, op, f"{op.type} op {op.name!r}: Unsupported {word} {shown}"
+        )
     if array.dtype != dtype.np_dtype:
         if isinstance(value, (np.ndarray, np.generic)):
             raise op.invalid(
@@ -117,8 +135,14 @@ def _result(op, value, dtype, index):
 def _strings(op, value):
     array = np.asarray(value)
     if array.dtype.kind not in "OSU":
-        raise op.invalid(f"0-th value returned by {op.attr('token')} is {array.dtype}, but expects string.")
-    source = array if array.dtype.kind == "O" or isinstance(value, np.ndarray) else np.asarray(value, dtype=object)
+        raise op.invalid(
+            f"0-th value returned by {op.attr('token')} is {array.dtype}, but expects string."
+        )
+    source = (
+        array
+        if array.dtype.kind == "O" or isinstance(value, np.ndarray)
+        else np.asarray(value, dtype=object)
+    )
     out = np.empty(array.shape, dtype=object)
     for index in np.ndindex(array.shape):
         item = source[index]

@@ -208,7 +208,9 @@ random_shuffle.initial_state(_first_state)
 
 @random_shuffle.gradient
 def _random_shuffle_gradient(op, dy):
-    raise LookupError(f"No gradient defined for operation '{op.name}' (op type: RandomShuffle){op._site_line()}")
+    raise LookupError(
+        f"No gradient defined for operation '{op.name}' (op type: RandomShuffle){op._site_line()}"
+    )
 
 
 # ---- Multinomial, StatelessMultinomial
@@ -330,7 +332,9 @@ def _random_gamma_grad_lower(op, alpha, sample):
 
 @random_gamma_grad.gradient
 def _random_gamma_grad_gradient(op, dy):
-    raise LookupError(f"No gradient defined for operation '{op.name}' (op type: RandomGammaGrad){op._site_line()}")
+    raise LookupError(
+        f"No gradient defined for operation '{op.name}' (op type: RandomGammaGrad){op._site_line()}"
+    )
 
 
 # ---- RandomPoisson, RandomPoissonV2

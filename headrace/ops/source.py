@@ -33,11 +33,15 @@ const.not_differentiable()
 
 # ---- Placeholder: a value only when fed
 
-placeholder = define("Placeholder", "-> output: dtype", "dtype: type, shape: shape = ?", effects=Effect.SOURCE)
+placeholder = define(
+    "Placeholder", "-> output: dtype", "dtype: type, shape: shape = ?", effects=Effect.SOURCE
+)
 placeholder.shape(shapes.from_shape_attr)
 placeholder.not_differentiable()
 
-placeholder_v2 = define("PlaceholderV2", "-> output: dtype", "dtype: type, shape: shape", effects=Effect.SOURCE)
+placeholder_v2 = define(
+    "PlaceholderV2", "-> output: dtype", "dtype: type, shape: shape", effects=Effect.SOURCE
+)
 placeholder_v2.shape(shapes.from_shape_attr)
 placeholder_v2.not_differentiable()
 
@@ -45,7 +49,10 @@ placeholder_v2.not_differentiable()
 
 # A source, since a value may be fed in its place: what it holds is never known while the graph is built.
 placeholder_with_default = define(
-    "PlaceholderWithDefault", "input: dtype -> output: dtype", "dtype: type, shape: shape", effects=Effect.SOURCE
+    "PlaceholderWithDefault",
+    "input: dtype -> output: dtype",
+    "dtype: type, shape: shape",
+    effects=Effect.SOURCE,
 )
 
 
@@ -69,6 +76,7 @@ def _placeholder_with_default_host(op, x):
 @placeholder_with_default.gradient
 def _placeholder_with_default_gradient(op, dy):
     return dy
+
 
 # ---- NoOp
 
@@ -154,7 +162,9 @@ def _stop_gradient_lower(op, x):
 stop_gradient.host(_pass_through)
 stop_gradient.not_differentiable()
 
-prevent_gradient = define("PreventGradient", "input: T -> output: T", "T: type, message: string = ''")
+prevent_gradient = define(
+    "PreventGradient", "input: T -> output: T", "T: type, message: string = ''"
+)
 prevent_gradient.shape(shapes.unchanged)
 prevent_gradient.lower(_pass_through)
 prevent_gradient.host(_pass_through)
@@ -162,6 +172,6 @@ prevent_gradient.host(_pass_through)
 
 @prevent_gradient.gradient
 def _prevent_gradient_gradient(op, dy):
-    raise LookupError(f"Gradient explicitly disabled. Reason: {op.attr('message')!r} (op {op.name!r})")
-
-
+    raise LookupError(
+        f"Gradient explicitly disabled. Reason: {op.attr('message')!r} (op {op.name!r})"
+    )

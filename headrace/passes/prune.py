@@ -27,7 +27,9 @@ def prune(targets: Iterable[Operation], fed: frozenset[Tensor] | set[Tensor]) ->
                 stack.append(tensor._op)
         for before in op._control_inputs:
             # A control edge from a fed placeholder is satisfied by the feed.
-            if not (before._outputs and not before._inputs and all(t in fed for t in before._outputs)):
+            if not (
+                before._outputs and not before._inputs and all(t in fed for t in before._outputs)
+            ):
                 stack.append(before)
     ordered = sorted(needed, key=lambda op: op._id)
     if ordered and ordered[0]._graph._mutations:
@@ -38,7 +40,9 @@ def prune(targets: Iterable[Operation], fed: frozenset[Tensor] | set[Tensor]) ->
     return ordered
 
 
-def _topological(ops: list[Operation], needed: set[Operation], fed: Iterable[Tensor]) -> list[Operation]:
+def _topological(
+    ops: list[Operation], needed: set[Operation], fed: Iterable[Tensor]
+) -> list[Operation]:
     """Kahn's algorithm with the oldest ready operation first: edges may point from newer to older operations."""
     fed = set(fed)
     pending: dict[Operation, int] = {}

@@ -69,7 +69,9 @@ def _has_host_ops(graph: FuncGraph) -> bool:
     now = (graph.version, graph._mutations)
     if known is None or known[0] != now:
         fed = frozenset(graph.inputs)
-        needed = prune([*(t._op for t in graph.outputs if t not in fed), *graph.control_outputs], fed)
+        needed = prune(
+            [*(t._op for t in graph.outputs if t not in fed), *graph.control_outputs], fed
+        )
         padded = padded_nodes(needed, fed, graph.outputs)
         static = static_tensors(needed)
         found = any(
@@ -99,7 +101,10 @@ def static_tensors(ops: Sequence[Operation]) -> set[Tensor]:
 
 def _is_source_of_values(op: Operation) -> bool:
     """Handles and inputs of the body are no work for anybody."""
-    return bool(op._definition.effects & (Effect.HANDLE | Effect.SOURCE)) and not op._definition.host_only
+    return (
+        bool(op._definition.effects & (Effect.HANDLE | Effect.SOURCE))
+        and not op._definition.host_only
+    )
 
 
 def padded_nodes(
@@ -143,7 +148,9 @@ def shape_deciders(ops: Sequence[Operation]) -> set[Operation]:
     return found
 
 
-def split(ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor] = ()) -> Split:
+def split(
+    ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor] = ()
+) -> Split:
     """Assigns each operation to a segment: as early as its inputs allow, islands and host groups in turn.
 
     An island ends where a value that it computes decides a shape later: the value goes to the host, and the
@@ -169,7 +176,9 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Te
             # A handle has no value; what reads or writes through it knows the variable by name.
             level[op] = max((level[c] for c in op._control_inputs if c in level), default=0)
             continue
-        host = runs_on_host(op) or (definition.dynamic_shape and not inputs_static and op not in padded)
+        host = runs_on_host(op) or (
+            definition.dynamic_shape and not inputs_static and op not in padded
+        )
         here = 0
         for source in (*(t._op for t in op._inputs if t not in fed), *op._control_inputs):
             if source in level:
@@ -193,7 +202,8 @@ def split(ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Te
             for tensor in op._inputs:
                 _mark(tensor, static, must_fold)
         if definition.may_fail(op) and any(
-            t not in static and (not definition.checked_inputs or a.name in definition.checked_inputs)
+            t not in static
+            and (not definition.checked_inputs or a.name in definition.checked_inputs)
             for t, a in zip(op._inputs, flat_arguments(op), strict=True)
         ):
             fallible.add(op)

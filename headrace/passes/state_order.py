@@ -66,10 +66,16 @@ class StateOrder:
     path: str = ""
     read_version: dict[tuple[Operation, str], int] = field(default_factory=dict)
     writers: dict[str, list[Operation]] = field(default_factory=dict)
-    initial_reads: dict[str, Operation] = field(default_factory=dict)  # key -> the first operation that needs it
+    initial_reads: dict[str, Operation] = field(
+        default_factory=dict
+    )  # key -> the first operation that needs it
     fetch_version: dict[Tensor, int] = field(default_factory=dict)
-    generators: dict[str, Operation] = field(default_factory=dict)  # key -> the random operation, in bodies too
-    calls: dict[Operation, list[str]] = field(default_factory=dict)  # keys that an operation's functions use
+    generators: dict[str, Operation] = field(
+        default_factory=dict
+    )  # key -> the random operation, in bodies too
+    calls: dict[Operation, list[str]] = field(
+        default_factory=dict
+    )  # keys that an operation's functions use
     # operation -> {its input from a `read` node: (key, the later version that it sees)}
     later_reads: dict[Operation, dict[Tensor, tuple[str, int]]] = field(default_factory=dict)
 
@@ -109,7 +115,12 @@ def plan_body(op: Operation, function: GraphFunction, binding: Binding, path: st
             if key is not None:
                 bound[inner] = key
     path = f"{path}{op._name}/"
-    cache_key = (tuple((graph.inputs.index(t), k) for t, k in bound.items()), path, graph.version, graph._mutations)
+    cache_key = (
+        tuple((graph.inputs.index(t), k) for t, k in bound.items()),
+        path,
+        graph.version,
+        graph._mutations,
+    )
     plan = function.plans.get(cache_key)
     if plan is None:
         fed = frozenset(graph.inputs)
@@ -117,7 +128,9 @@ def plan_body(op: Operation, function: GraphFunction, binding: Binding, path: st
         ops = prune([*roots, *graph.control_outputs], fed)
         order = order_state(ops, [t for t in graph.outputs if t not in fed], fed, bound, path)
         reads = list(order.initial_reads)
-        plan = function.plans[cache_key] = BodyPlan(function, ops, order, fed, reads, list(order.writers))
+        plan = function.plans[cache_key] = BodyPlan(
+            function, ops, order, fed, reads, list(order.writers)
+        )
     return plan
 
 
@@ -181,7 +194,11 @@ def _find_later_reads(
     snapshots: dict[Tensor, str] = {}
     for op, found in uses:
         key = found[0][0]
-        if len(op._inputs) == 1 and key in order.writers and op._name == f"{op._inputs[0]._op._name}/read":
+        if (
+            len(op._inputs) == 1
+            and key in order.writers
+            and op._name == f"{op._inputs[0]._op._name}/read"
+        ):
             snapshots.update((t, key) for t in op._outputs if not is_handle(t) and t not in fed)
     if not snapshots:
         return
@@ -204,7 +221,9 @@ def _find_later_reads(
                     order.later_reads.setdefault(op, {})[tensor] = (key, version)
 
 
-def _uses_of(op: Operation, fed: frozenset[Tensor], order: StateOrder) -> list[tuple[str, bool, bool]]:
+def _uses_of(
+    op: Operation, fed: frozenset[Tensor], order: StateOrder
+) -> list[tuple[str, bool, bool]]:
     """(key, reads, writes) for each variable that `op` uses."""
     definition = op._definition
     found: dict[str, tuple[bool, bool]] = {}

@@ -172,7 +172,8 @@ def _make(op: Operation, plan: list[Any], statics: list[Any], slot_count: int) -
         returns.extend(slots.index(r) if isinstance(r, Slot) else None for r in results)
         newest = state.written
         written = tuple(
-            None if newest.get(str(i)) is None else jnp.asarray(newest[str(i)]) for i in range(slot_count)
+            None if newest.get(str(i)) is None else jnp.asarray(newest[str(i)])
+            for i in range(slot_count)
         )
         outcome = checks.outcome_of(collector)
         return tuple(r for r in results if not isinstance(r, Slot)), written, outcome

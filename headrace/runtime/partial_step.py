@@ -34,7 +34,10 @@ class PartialStep:
         self._done: set[Operation] = set()
 
     def advance(
-        self, fetches: Sequence[Tensor], targets: Sequence[Operation], fed: Sequence[tuple[Tensor, Any]]
+        self,
+        fetches: Sequence[Tensor],
+        targets: Sequence[Operation],
+        fed: Sequence[tuple[Tensor, Any]],
     ) -> list[Any]:
         """Adds fed values and runs what `fetches` and `targets` still need.
 
@@ -53,14 +56,18 @@ class PartialStep:
             for tensor in op._inputs:
                 if tensor in step.fed and tensor not in available:
                     raise errors.InvalidArgumentError(
-                        None, op, f"Must feed {tensor.name} before {op._name!r} can be computed in this partial run."
+                        None,
+                        op,
+                        f"Must feed {tensor.name} before {op._name!r} can be computed in this partial run.",
                     )
         self._values.update(given)
         with context.running(step):
             for op in needed:
                 if op in self._done or step.is_handle(op):
                     continue
-                store_outputs(op, step.evaluate(op, self._values, self._state), self._values, step.fed)
+                store_outputs(
+                    op, step.evaluate(op, self._values, self._state), self._values, step.fed
+                )
                 self._done.add(op)
         step.commit(self._state.written)
         return [step.fetched(t, self._values, self._state) for t in fetches]

@@ -104,16 +104,26 @@ class Step:
     def _needed_by(self, tensor: Tensor) -> str:
         """Which operation of the step asks for a tensor that is not fed."""
         user = next((op for op in self.ops if tensor in op._inputs), None)
-        return f": {user.type} op {user._name!r} needs it, and feed_dict does not have it" if user else ""
+        return (
+            f": {user.type} op {user._name!r} needs it, and feed_dict does not have it"
+            if user
+            else ""
+        )
 
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
         return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
 
     def _find_host_reads(self) -> list[str]:
         """The variables that host operations read as they were before the run (a checkpoint reads all of them)."""
-        on_host = {op for segment in self.split.segments if not segment.is_island for op in segment.ops}
+        on_host = {
+            op for segment in self.split.segments if not segment.is_island for op in segment.ops
+        }
         reads = self.order.initial_reads
-        found = (k for (op, k), v in self.order.read_version.items() if v == INITIAL and op in on_host and k in reads)
+        found = (
+            k
+            for (op, k), v in self.order.read_version.items()
+            if v == INITIAL and op in on_host and k in reads
+        )
         return list(dict.fromkeys(found))
 
     def _find_alone(self) -> int | None:
@@ -175,14 +185,20 @@ class Step:
             return results
         if runs == 1:
             tiny = host_call(self.ops, self.split.free, self.feeds, self.fetches)
-            if tiny is not None and not self.order.writers and all(v.__class__ is np.ndarray for v in feed_values):
+            if (
+                tiny is not None
+                and not self.order.writers
+                and all(v.__class__ is np.ndarray for v in feed_values)
+            ):
                 self._compiled = self._tiny_call(tiny)
                 return tiny(feed_values)
         results = self._run_compiled(feed_values)
         self._runs[key] = runs + 1
         return results
 
-    def _tiny_call(self, tiny: Callable[[Sequence[Any]], list[Any]]) -> Callable[[list[Any]], list[Any]]:
+    def _tiny_call(
+        self, tiny: Callable[[Sequence[Any]], list[Any]]
+    ) -> Callable[[list[Any]], list[Any]]:
         """`tiny` for NumPy arrays; arrays that are on a device are left to a program."""
 
         def call(feed_values: list[Any]) -> list[Any]:
@@ -193,13 +209,18 @@ class Step:
 
         return call
 
-    def _interpret(self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0) -> list[Any]:
+    def _interpret(
+        self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0
+    ) -> list[Any]:
         if self._alone_from and observe is None and not deadline:
             return self._run_segments(feed_values, interpreted=True)
         self.ensure_generators()
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
         state = StateView(self.load)
-        with context.running(self), self.resources.lock if self._alone_from == 0 else contextlib.nullcontext():
+        with (
+            context.running(self),
+            self.resources.lock if self._alone_from == 0 else contextlib.nullcontext(),
+        ):
             self._load_together(state, self.order.initial_reads)
             if observe is None and not deadline:
                 self._run_ops(self.ops, values, self.order, state, set(), self.fed)
@@ -226,14 +247,18 @@ class Step:
                 continue
             store_outputs(op, self.evaluate(op, values, state, order), values, fed)
 
-    def _run_watched(self, values: Values, state: StateView, observe: Observer | None, deadline: float) -> None:
+    def _run_watched(
+        self, values: Values, state: StateView, observe: Observer | None, deadline: float
+    ) -> None:
         for op in self.ops:
             if self.is_handle(op):
                 continue
             if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
                 continue
             if deadline and time.monotonic() > deadline:
-                raise errors.DeadlineExceededError(None, op, f"Timed out before operation {op._name!r} of the step")
+                raise errors.DeadlineExceededError(
+                    None, op, f"Timed out before operation {op._name!r} of the step"
+                )
             start = time.time()
             results = self.evaluate(op, values, state)
             found = list(results) if isinstance(results, (list, tuple)) else [results]
@@ -244,7 +269,9 @@ class Step:
                 observe(op, start, time.time(), found)
             store_outputs(op, results, values, self.fed)
 
-    def run_observed(self, feed_values: list[Any], observe: Observer | None, deadline: float | None) -> list[Any]:
+    def run_observed(
+        self, feed_values: list[Any], observe: Observer | None, deadline: float | None
+    ) -> list[Any]:
         """Runs the step operation by operation; `observe(op, start, end, outputs)` is told of each.
 
         Raises DeadlineExceededError: `deadline` (of `time.monotonic`) has passed; nothing has changed then.
@@ -257,7 +284,9 @@ class Step:
         definition = op._definition
         return bool(definition.effects & Effect.HANDLE) and not definition.host_only
 
-    def evaluate(self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None) -> Any:
+    def evaluate(
+        self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
+    ) -> Any:
         """Runs one operation on real values, by its NumPy rule or as a kernel."""
         arguments = arguments_of(op, values, order or self.order, state, self._run_ops)
         definition = op._definition
@@ -266,7 +295,10 @@ class Step:
         if definition.static_rule is not None and definition.lower_rule is not None:
             return definition.lower_rule(op, *arguments)  # looks at shapes only
         if definition.host_rule is not None and (
-            definition.dynamic_shape or definition.known_strings or runs_on_host(op) or _is_small(op, arguments)
+            definition.dynamic_shape
+            or definition.known_strings
+            or runs_on_host(op)
+            or _is_small(op, arguments)
         ):
             return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
@@ -320,7 +352,9 @@ class Step:
                     self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
                 elif not segment.is_island:
                     for op in segment.ops:
-                        store_outputs(op, self._evaluate_on_host(op, values, state), values, self.fed)
+                        store_outputs(
+                            op, self._evaluate_on_host(op, values, state), values, self.fed
+                        )
             results = self._results(values, state)
             # Another step may have used up the buffers that a last island has stored already.
             if not committed:
@@ -357,7 +391,8 @@ class Step:
         inputs = [
             t
             for t in dict.fromkeys(t for op in segment.ops for t in op._inputs)
-            if (t in self.fed or (t._op not in inside and t._op not in self.split.free)) and not is_handle(t)
+            if (t in self.fed or (t._op not in inside and t._op not in self.split.free))
+            and not is_handle(t)
         ]
         static = [t for t in inputs if t in segment.static_inputs]
         traced = [t for t in inputs if t not in segment.static_inputs]
@@ -375,7 +410,8 @@ class Step:
         outputs += [
             t
             for t in self.order.fetch_version
-            if self.is_handle(t._op) and any(op in inside for op in self.order.writers.get(self.order.key(t) or "", ()))
+            if self.is_handle(t._op)
+            and any(op in inside for op in self.order.writers.get(self.order.key(t) or "", ()))
         ]
         reads, writes = self._island_state(segment, outputs)
         last = number == len(self.split.segments) - 1
@@ -400,7 +436,9 @@ class Step:
             found = self.__dict__["_ops_as_set"] = set(self.ops)
         return found
 
-    def _island_state(self, segment: Segment, outputs: Sequence[Tensor]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    def _island_state(
+        self, segment: Segment, outputs: Sequence[Tensor]
+    ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
         """(key, version) of what the island reads from before it, and of what it writes and others need."""
         inside = set(segment.ops)
         order = self.order
@@ -419,7 +457,9 @@ class Step:
                     reads[key, version] = None
         for tensor, version in order.fetch_version.items():
             key = order.key(tensor) or ""
-            if tensor in outputs and (version == INITIAL or order.writers[key][version] not in inside):
+            if tensor in outputs and (
+                version == INITIAL or order.writers[key][version] not in inside
+            ):
                 reads[key, version] = None
         return list(reads), list(writes)
 
@@ -428,7 +468,11 @@ class Step:
         overwrites = op._definition.overwrites
         if not overwrites:
             return False
-        uses = [a.name for t, a in zip(op._inputs, flat_arguments(op)) if is_handle(t) and self.order.key(t) == key]
+        uses = [
+            a.name
+            for t, a in zip(op._inputs, flat_arguments(op))
+            if is_handle(t) and self.order.key(t) == key
+        ]
         return bool(uses) and all(name in overwrites for name in uses)
 
     def _lacks_state_of_branches(self, island: Island, state: StateView) -> bool:
@@ -436,7 +480,9 @@ class Step:
         if not any(op._definition.function_attrs for op in island.ops):
             return False
         return any(
-            version == INITIAL and not state.has(key, INITIAL) and self.resources.cell(key).value is None
+            version == INITIAL
+            and not state.has(key, INITIAL)
+            and self.resources.cell(key).value is None
             for key, version in (*island.donated, *island.kept)
         )
 
@@ -532,7 +578,12 @@ class Step:
 
     def _specialise(self) -> None:
         """After a compiled run: makes the following runs one call, where the step is a single island."""
-        if self._compiled is not None or len(self.split.segments) != 1 or 0 not in self._islands or self._not_compilable:
+        if (
+            self._compiled is not None
+            or len(self.split.segments) != 1
+            or 0 not in self._islands
+            or self._not_compilable
+        ):
             return
         island = self._islands[0]
         if island.static_inputs or not island._programs:
@@ -549,11 +600,15 @@ class Step:
             return
         self._compiled = self._single_call(island, places)
 
-    def _single_call(self, island: Island, places: list[tuple[int, int]]) -> Callable[[list[Any]], list[Any]]:
+    def _single_call(
+        self, island: Island, places: list[tuple[int, int]]
+    ) -> Callable[[list[Any]], list[Any]]:
         ((program, collector),) = island._programs.values()
         positions = tuple(self.feeds.index(t) for t in island.inputs)
         in_order = positions == tuple(range(len(self.feeds)))
-        simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(range(len(island.outputs)))
+        simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(
+            range(len(island.outputs))
+        )
         if island.donated or island.kept or island.writes:
             run = self._stateful_call(island, program, collector)
         else:
@@ -573,7 +628,9 @@ class Step:
 
         return call
 
-    def _stateful_call(self, island: Island, program: Any, collector: Collector) -> Callable[[tuple], Any]:
+    def _stateful_call(
+        self, island: Island, program: Any, collector: Collector
+    ) -> Callable[[tuple], Any]:
         """The call of an island that reads or writes variables: from their cells, and back."""
         donated = tuple(self.resources.cell(k) for k, _ in island.donated)
         kept = tuple(self.resources.cell(k) for k, _ in island.kept)

@@ -279,7 +279,9 @@ def answer(tf, expression):
         named, feeds = inputs(tf)
         first = len(graph.get_operations())
         out = eval(expression, dict(named, tf=tf, np=np))
-        nodes = [[op.name, op.type, [t.name for t in op.inputs]] for op in graph.get_operations()[first:]]
+        nodes = [
+            [op.name, op.type, [t.name for t in op.inputs]] for op in graph.get_operations()[first:]
+        ]
         found = {"nodes": nodes, "dtype": out.dtype.name, "shape": str(out.shape)}
         grads = []
         if out.dtype.is_floating or out.dtype.is_complex:

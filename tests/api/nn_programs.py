@@ -51,8 +51,14 @@ _define("log_softmax", lambda tf: [tf.nn.log_softmax(_x(tf, SEQUENCE), axis=1)])
 _define("l2_normalize", lambda tf: [tf.nn.l2_normalize(_x(tf, LOGITS), axis=1)])
 _define("lrn", lambda tf: [tf.nn.lrn(_x(tf, IMAGE), 1, 1.0, 0.5, 0.75)])
 _define("zero_fraction", lambda tf: [tf.nn.zero_fraction(tf.constant([0.0, 1.0, 0.0, 4.0]))])
-_define("xw_plus_b", lambda tf: [tf.nn.xw_plus_b(_x(tf, LOGITS), _x(tf, LOGITS.T), [1.0, 2.0, 3.0, 4.0])])
-_define("relu_layer", lambda tf: [tf.nn.relu_layer(_x(tf, LOGITS), _x(tf, LOGITS.T), [1.0, 2.0, 3.0, 4.0])])
+_define(
+    "xw_plus_b",
+    lambda tf: [tf.nn.xw_plus_b(_x(tf, LOGITS), _x(tf, LOGITS.T), [1.0, 2.0, 3.0, 4.0])],
+)
+_define(
+    "relu_layer",
+    lambda tf: [tf.nn.relu_layer(_x(tf, LOGITS), _x(tf, LOGITS.T), [1.0, 2.0, 3.0, 4.0])],
+)
 _define("bias_add", lambda tf: [tf.nn.bias_add(_x(tf, IMAGE), _x(tf, [1.0, 2.0, 3.0]), name="b")])
 
 
@@ -81,7 +87,9 @@ _define(
     "sparse_softmax_cross_entropy",
     lambda tf: [
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[1, 0, 2, 1], logits=_x(tf, LOGITS)),
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=np.zeros((2, 7), np.int32), logits=SEQUENCE),
+        tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=np.zeros((2, 7), np.int32), logits=SEQUENCE
+        ),
     ],
 )
 _define(
@@ -115,7 +123,11 @@ def statistics(tf):
 def batch_normalization(tf):
     x = _x(tf, IMAGE)
     mean, variance = tf.nn.moments(x, [0, 1, 2])
-    return [tf.nn.batch_normalization(x, mean, variance, [0.5, 1.0, -1.0], _x(tf, [1.0, 2.0, 3.0]), 1e-3)]
+    return [
+        tf.nn.batch_normalization(
+            x, mean, variance, [0.5, 1.0, -1.0], _x(tf, [1.0, 2.0, 3.0]), 1e-3
+        )
+    ]
 
 
 @program
@@ -152,37 +164,54 @@ _define(
     "conv2d_explicit",
     lambda tf: [tf.nn.conv2d(_x(tf, IMAGE), _x(tf, FILTER), 1, [[0, 0], [1, 0], [0, 2], [0, 0]])],
 )
-_define("conv3d", lambda tf: [tf.nn.conv3d(_x(tf, VOLUME), _x(tf, FILTER_3D), [1, 1, 2, 1, 1], "VALID")])
-_define("convolution", lambda tf: [tf.nn.convolution(_x(tf, IMAGE), _x(tf, FILTER), "VALID", strides=[1, 2])])
+_define(
+    "conv3d", lambda tf: [tf.nn.conv3d(_x(tf, VOLUME), _x(tf, FILTER_3D), [1, 1, 2, 1, 1], "VALID")]
+)
+_define(
+    "convolution",
+    lambda tf: [tf.nn.convolution(_x(tf, IMAGE), _x(tf, FILTER), "VALID", strides=[1, 2])],
+)
 _define("atrous", lambda tf: [tf.nn.atrous_conv2d(_x(tf, IMAGE), _x(tf, FILTER), 2, "SAME") + 0.0])
 _define(
     "atrous_transpose",
     lambda tf: [
-        tf.nn.atrous_conv2d_transpose(_x(tf, IMAGE), _x(tf, _FILTER_BACK), [2, 5, 6, 2], 2, "SAME") + 0.0
+        tf.nn.atrous_conv2d_transpose(_x(tf, IMAGE), _x(tf, _FILTER_BACK), [2, 5, 6, 2], 2, "SAME")
+        + 0.0
     ],
 )
 _FILTER_BACK = _normal(3, 2, 2, 3)
 _define(
     "conv2d_transpose",
-    lambda tf: [tf.nn.conv2d_transpose(_x(tf, IMAGE), _x(tf, _FILTER_BACK), [2, 10, 12, 2], [1, 2, 2, 1])],
+    lambda tf: [
+        tf.nn.conv2d_transpose(_x(tf, IMAGE), _x(tf, _FILTER_BACK), [2, 10, 12, 2], [1, 2, 2, 1])
+    ],
 )
 _define(
     "conv_transpose_1d",
     lambda tf: [
-        tf.nn.conv_transpose(_x(tf, SEQUENCE), _x(tf, FILTER_1D.transpose(0, 2, 1).copy()), [2, 13, 2], 2)
+        tf.nn.conv_transpose(
+            _x(tf, SEQUENCE), _x(tf, FILTER_1D.transpose(0, 2, 1).copy()), [2, 13, 2], 2
+        )
     ],
 )
 _DEPTHWISE = _normal(2, 2, 3, 2)
-_define("depthwise", lambda tf: [tf.nn.depthwise_conv2d(_x(tf, IMAGE), _x(tf, _DEPTHWISE), [1, 1, 1, 1], "SAME")])
+_define(
+    "depthwise",
+    lambda tf: [tf.nn.depthwise_conv2d(_x(tf, IMAGE), _x(tf, _DEPTHWISE), [1, 1, 1, 1], "SAME")],
+)
 _define(
     "depthwise_dilated",
-    lambda tf: [tf.nn.depthwise_conv2d(_x(tf, IMAGE), _x(tf, _DEPTHWISE), [1, 1, 1, 1], "SAME", rate=[2, 3])],
+    lambda tf: [
+        tf.nn.depthwise_conv2d(_x(tf, IMAGE), _x(tf, _DEPTHWISE), [1, 1, 1, 1], "SAME", rate=[2, 3])
+    ],
 )
 _POINTWISE = _normal(1, 1, 6, 2)
 _define(
     "separable",
     lambda tf: [
-        tf.nn.separable_conv2d(_x(tf, IMAGE), _x(tf, _DEPTHWISE), _x(tf, _POINTWISE), [1, 2, 2, 1], "SAME")
+        tf.nn.separable_conv2d(
+            _x(tf, IMAGE), _x(tf, _DEPTHWISE), _x(tf, _POINTWISE), [1, 2, 2, 1], "SAME"
+        )
     ],
 )
 
@@ -194,13 +223,20 @@ _define("max_pool1d", lambda tf: [tf.nn.max_pool1d(_x(tf, SEQUENCE), 3, 2, "VALI
 _define("avg_pool", lambda tf: [tf.nn.avg_pool(_x(tf, IMAGE), 3, 2, "SAME")])
 _define("avg_pool1d", lambda tf: [tf.nn.avg_pool1d(_x(tf, SEQUENCE), 3, 2, "SAME")])
 _define("avg_pool3d", lambda tf: [tf.nn.avg_pool3d(_x(tf, VOLUME), 2, 1, "VALID")])
-_define("argmax", lambda tf: list(tf.nn.max_pool_with_argmax(IMAGE, [1, 2, 2, 1], [1, 1, 1, 1], "SAME")))
+_define(
+    "argmax", lambda tf: list(tf.nn.max_pool_with_argmax(IMAGE, [1, 2, 2, 1], [1, 1, 1, 1], "SAME"))
+)
 _define("pool", lambda tf: [tf.nn.pool(_x(tf, SEQUENCE), [2], "AVG", "SAME", strides=[2])])
-_define("pool_dilated", lambda tf: [tf.nn.pool(_x(tf, IMAGE), [2, 2], "MAX", "VALID", dilation_rate=[2, 1])])
+_define(
+    "pool_dilated",
+    lambda tf: [tf.nn.pool(_x(tf, IMAGE), [2, 2], "MAX", "VALID", dilation_rate=[2, 1])],
+)
 _MORPHOLOGY = _normal(2, 2, 3)
 _define(
     "erosion2d",
-    lambda tf: [tf.nn.erosion2d(_x(tf, IMAGE), _x(tf, _MORPHOLOGY), [1, 1, 1, 1], [1, 1, 2, 1], "SAME")],
+    lambda tf: [
+        tf.nn.erosion2d(_x(tf, IMAGE), _x(tf, _MORPHOLOGY), [1, 1, 1, 1], [1, 1, 2, 1], "SAME")
+    ],
 )
 
 # ---- tables
@@ -212,7 +248,9 @@ for _strategy in ("mod", "div"):
     _define(
         "embedding_" + _strategy,
         lambda tf, s=_strategy: [
-            tf.nn.embedding_lookup([_x(tf, TABLE[:3]), _x(tf, TABLE[3:5]), _x(tf, TABLE[5:])], _IDS, s)
+            tf.nn.embedding_lookup(
+                [_x(tf, TABLE[:3]), _x(tf, TABLE[3:5]), _x(tf, TABLE[5:])], _IDS, s
+            )
         ],
     )
 for _sampled in ("nce_loss", "sampled_softmax_loss"):
@@ -244,7 +282,9 @@ for _loss, _options in (
 ):
     _define(
         "loss_" + _loss,
-        lambda tf, f=_loss, o=_options: [getattr(tf.losses, f)(_x(tf, LABELS), _x(tf, LOGITS), weights=WEIGHTS, **o)],
+        lambda tf, f=_loss, o=_options: [
+            getattr(tf.losses, f)(_x(tf, LABELS), _x(tf, LOGITS), weights=WEIGHTS, **o)
+        ],
     )
 _define("loss_log", lambda tf: [tf.losses.log_loss(LABELS, _x(tf, np.abs(LOGITS) % 1))])
 
@@ -264,7 +304,10 @@ def collected_losses(tf):
 def reductions(tf):
     x = _x(tf, LOGITS)
     names = ("NONE", "SUM", "MEAN", "SUM_OVER_BATCH_SIZE", "SUM_BY_NONZERO_WEIGHTS")
-    return [tf.losses.compute_weighted_loss(x, WEIGHTS, reduction=getattr(tf.losses.Reduction, n)) for n in names]
+    return [
+        tf.losses.compute_weighted_loss(x, WEIGHTS, reduction=getattr(tf.losses.Reduction, n))
+        for n in names
+    ]
 
 
 def evaluate(tf, function):

@@ -1,6 +1,7 @@
 """Rows for ops that look at values."""
 
 import numpy as np
+
 from tests.ops.case import Case
 
 CASES = [

@@ -1,6 +1,7 @@
 """Rows for linear algebra."""
 
 import numpy as np
+
 from tests.ops.case import Case
 
 rng = np.random.RandomState(7)

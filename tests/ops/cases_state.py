@@ -54,7 +54,12 @@ KINDS = {
 CASES = [
     Case("Assign", [TABLE, -TABLE], expected=-TABLE),
     Case("Assign", [np.array(3.0, F), np.array(4.0, F)], expected=F(4)),
-    Case("Assign", [np.array([b"a"], object), np.array([b"bc"], object)], expected=[["bc"]], id="Assign-strings"),
+    Case(
+        "Assign",
+        [np.array([b"a"], object), np.array([b"bc"], object)],
+        expected=[["bc"]],
+        id="Assign-strings",
+    ),
     Case(
         "Assign",
         [TABLE, np.array([1.0], F)],
@@ -77,9 +82,16 @@ CASES = [
     Case("VarIsInitializedOp", [TABLE], expected=np.True_),
     Case("VariableShape", [TABLE], expected=np.array([4, 3], np.int32)),
     Case("VariableShape", [TABLE], {"out_type": np.int64}, expected=np.array([4, 3], np.int64)),
-    Case("ResourceCountUpTo", [np.array(3, np.int32)], {"limit": 5, "T": np.int32}, expected=np.int32(3)),
+    Case(
+        "ResourceCountUpTo",
+        [np.array(3, np.int32)],
+        {"limit": 5, "T": np.int32},
+        expected=np.int32(3),
+    ),
     Case("ResourceGather", [TABLE, PICK], {"dtype": F}, expected=TABLE[PICK]),
-    Case("ResourceGather", [TABLE, PICK.reshape(3, 1)], {"dtype": F}, expected=TABLE[PICK][:, None]),
+    Case(
+        "ResourceGather", [TABLE, PICK.reshape(3, 1)], {"dtype": F}, expected=TABLE[PICK][:, None]
+    ),
     Case(
         "ResourceGather",
         [TABLE, np.array([[2, 0], [1, 1], [0, 0], [2, 2]], np.int32)],
@@ -87,7 +99,9 @@ CASES = [
         expected=lambda t, i: np.take_along_axis(t, i, 1),
         id="ResourceGather-batch",
     ),
-    Case("ResourceGatherNd", [TABLE, POSITIONS], {"dtype": F}, expected=TABLE[[0, 3, 0], [1, 2, 1]]),
+    Case(
+        "ResourceGatherNd", [TABLE, POSITIONS], {"dtype": F}, expected=TABLE[[0, 3, 0], [1, 2, 1]]
+    ),
     Case("ResourceGatherNd", [TABLE, np.array([[3]], np.int32)], {"dtype": F}, expected=TABLE[3:]),
 ]
 
@@ -96,7 +110,12 @@ for _kind, _function in KINDS.items():
         _expected = scattered(_function)
         CASES += [
             Case(_op, [TABLE, PICK, ROWS], expected=_expected),
-            Case(_op, [TABLE, np.array([1, 3], np.int64), np.array(2, F)], expected=_expected, id=f"{_op}-scalar"),
+            Case(
+                _op,
+                [TABLE, np.array([1, 3], np.int64), np.array(2, F)],
+                expected=_expected,
+                id=f"{_op}-scalar",
+            ),
             Case(_op, [TABLE, np.array(1, np.int32), ROWS[0]], expected=_expected, id=f"{_op}-one"),
             Case(_op, [TABLE, PICK[:0], ROWS[:0]], expected=TABLE, id=f"{_op}-none"),
         ]
@@ -113,5 +132,10 @@ for _kind in ("Update", "Add", "Sub"):
     for _op in (f"ScatterNd{_kind}", f"ResourceScatterNd{_kind}"):
         CASES += [
             Case(_op, [TABLE, POSITIONS, VALUES], expected=positioned(KINDS[_kind])),
-            Case(_op, [TABLE, PICK[:, None], ROWS], expected=positioned(KINDS[_kind]), id=f"{_op}-rows"),
+            Case(
+                _op,
+                [TABLE, PICK[:, None], ROWS],
+                expected=positioned(KINDS[_kind]),
+                id=f"{_op}-rows",
+            ),
         ]

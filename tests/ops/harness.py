@@ -62,7 +62,9 @@ def _strings_as_bytes(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "SUO":
         return array
     out = np.empty(array.shape, dtype=object)
-    out.reshape(-1)[:] = [v.encode() if isinstance(v, str) else v for v in array.reshape(-1).tolist()]
+    out.reshape(-1)[:] = [
+        v.encode() if isinstance(v, str) else v for v in array.reshape(-1).tolist()
+    ]
     return out
 
 

@@ -78,7 +78,11 @@ for _v in ("", "V2", "V3"):
     _more = [np.zeros((), np.float32)] if _v == "V3" else []
     _row("", "FusedBatchNorm" + _v, _BN + [_NONE, _NONE], {"epsilon": 0.01}, **_NO_GRAD)
     _row(
-        "", "FusedBatchNorm" + _v, _BN + _STATISTICS, {"epsilon": 0.01, "is_training": False}, **_NO_GRAD
+        "",
+        "FusedBatchNorm" + _v,
+        _BN + _STATISTICS,
+        {"epsilon": 0.01, "is_training": False},
+        **_NO_GRAD,
     )
     _row(
         "", "FusedBatchNormGrad" + _v, [_normal(2, 3, 2, 3)] + _BN[:2] + _STATISTICS + _more,
@@ -90,12 +94,22 @@ for _v in ("", "V2", "V3"):
         {"epsilon": 0.01, "is_training": False}, grad=False, rtol=1e-4,
     )  # fmt: skip
 _GLOBAL = {"variance_epsilon": 0.01, "scale_after_normalization": True, "#": "removed"}
-_row("", "BatchNormWithGlobalNormalization", [_BN[0]] + _STATISTICS + [_normal(3), _normal(3)], _GLOBAL)
+_row(
+    "",
+    "BatchNormWithGlobalNormalization",
+    [_BN[0]] + _STATISTICS + [_normal(3), _normal(3)],
+    _GLOBAL,
+)
 _row(
     "unscaled", "BatchNormWithGlobalNormalization", [_BN[0]] + _STATISTICS + [_normal(3), _normal(3)],
     dict(_GLOBAL, scale_after_normalization=False),
 )  # fmt: skip
-_row("", "BatchNormWithGlobalNormalizationGrad", [_BN[0]] + _STATISTICS + [_normal(3), _BN[0] + 1], _GLOBAL)
+_row(
+    "",
+    "BatchNormWithGlobalNormalizationGrad",
+    [_BN[0]] + _STATISTICS + [_normal(3), _BN[0] + 1],
+    _GLOBAL,
+)
 _row("", "DataFormatDimMap", [np.array([0, 1, 2, 3, -1, -2], np.int32)])
 _row("", "DataFormatVecPermute", [np.array([7, 4, 9, 3], np.int32)])
 _row("", "DataFormatVecPermute", [np.arange(8, dtype=np.int32).reshape(4, 2)])
@@ -128,15 +142,31 @@ _row(
     "conv_dilated", "Conv2D", [_normal(1, 6, 6, 1), _normal(2, 2, 1, 2)],
     dict(_UNIT, dilations=[1, 2, 3, 1]),
 )  # fmt: skip
-_row("conv_empty", "Conv2D", [np.zeros((0, 4, 4, 1), np.float32), _normal(2, 2, 1, 2)], _UNIT, **_NO_GRAD)
+_row(
+    "conv_empty",
+    "Conv2D",
+    [np.zeros((0, 4, 4, 1), np.float32), _normal(2, 2, 1, 2)],
+    _UNIT,
+    **_NO_GRAD,
+)
 
 for _i, (_s, _padding) in enumerate([(1, "SAME"), (2, "VALID")]):
     _attrs = {"strides": [1, _s, _s, 1], "padding": _padding}
     _dy = _normal(1, 5, 4, 4) if _s == 1 else _normal(1, 2, 2, 4)
     _x, _w = _normal(1, 5, 4, 2), _normal(2, 2, 2, 2)
     _row(f"depthwise{_i}", "DepthwiseConv2dNative", [_x, _w], _attrs)
-    _row(f"depthwise_input{_i}", "DepthwiseConv2dNativeBackpropInput", [_sizes(1, 5, 4, 2), _w, _dy], _attrs)
-    _row(f"depthwise_filter{_i}", "DepthwiseConv2dNativeBackpropFilter", [_x, _sizes(2, 2, 2, 2), _dy], _attrs)
+    _row(
+        f"depthwise_input{_i}",
+        "DepthwiseConv2dNativeBackpropInput",
+        [_sizes(1, 5, 4, 2), _w, _dy],
+        _attrs,
+    )
+    _row(
+        f"depthwise_filter{_i}",
+        "DepthwiseConv2dNativeBackpropFilter",
+        [_x, _sizes(2, 2, 2, 2), _dy],
+        _attrs,
+    )
 
 _attrs = {"strides": [1, 2, 1, 2, 1], "padding": "SAME"}
 _x, _w, _dy = _normal(1, 3, 2, 4, 2), _normal(2, 2, 2, 2, 1), _normal(1, 2, 2, 2, 1)
@@ -166,7 +196,9 @@ for _i, (_image, _k, _s, _padding) in enumerate(_POOLS):
     _row(f"max{_i}", "MaxPool", [_x], _attrs)
     _row(f"average{_i}", "AvgPool", [_x], _attrs)
     _row(f"average_grad{_i}", "AvgPoolGrad", [_sizes(*_image), _dy], _attrs)
-    _row(f"argmax{_i}", "MaxPoolWithArgmax", [_x], dict(_attrs, include_batch_in_index=bool(_i % 2)))
+    _row(
+        f"argmax{_i}", "MaxPoolWithArgmax", [_x], dict(_attrs, include_batch_in_index=bool(_i % 2))
+    )
     # With the output of the pooling in place of None.
     _row(f"max_grad{_i}", "MaxPoolGrad", [_x, None, _dy], _attrs)
     if _i in (0, 3):
@@ -186,12 +218,27 @@ _row(
 _x = _distinct(1, 4, 4, 1)
 _PADDING = {"padding": "VALID"}
 _row("", "MaxPoolV2", [_x, _sizes(1, 2, 2, 1), _sizes(1, 2, 2, 1)], _PADDING)
-_row("", "MaxPoolGradV2", [_x, None, _normal(1, 2, 2, 1), _sizes(1, 2, 2, 1), _sizes(1, 2, 2, 1)], _PADDING)
-_row("", "MaxPoolGradGradV2", [_x, None, _normal(1, 4, 4, 1), _sizes(1, 2, 2, 1), _sizes(1, 2, 2, 1)], _PADDING)
+_row(
+    "",
+    "MaxPoolGradV2",
+    [_x, None, _normal(1, 2, 2, 1), _sizes(1, 2, 2, 1), _sizes(1, 2, 2, 1)],
+    _PADDING,
+)
+_row(
+    "",
+    "MaxPoolGradGradV2",
+    [_x, None, _normal(1, 4, 4, 1), _sizes(1, 2, 2, 1), _sizes(1, 2, 2, 1)],
+    _PADDING,
+)
 _attrs = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "VALID"}
 _at = np.array([[[[1], [2]], [[8], [15]]]], np.int64)
 _row("", "MaxPoolGradWithArgmax", [_x, _normal(1, 2, 2, 1), _at], dict(_attrs, **{"#": "GPU only"}))
-_row("", "MaxPoolGradGradWithArgmax", [_x, _normal(1, 4, 4, 1), _at], dict(_attrs, **{"#": "GPU only"}))
+_row(
+    "",
+    "MaxPoolGradGradWithArgmax",
+    [_x, _normal(1, 4, 4, 1), _at],
+    dict(_attrs, **{"#": "GPU only"}),
+)
 _attrs = {"ksize": [1, 2, 2, 2, 1], "strides": [1, 2, 1, 2, 1], "padding": "SAME"}
 _x, _dy = _distinct(1, 3, 2, 3, 1), _normal(1, 2, 2, 2, 1)
 _row("", "MaxPool3D", [_x], _attrs)
@@ -242,7 +289,9 @@ def _complete():
                 k, s = attrs["ksize"], attrs["strides"]
             else:
                 k, s = inputs[3].tolist(), inputs[4].tolist()
-            inputs = [_max_pool(inputs[0], k, s, attrs["padding"]) if v is None else v for v in inputs]
+            inputs = [
+                _max_pool(inputs[0], k, s, attrs["padding"]) if v is None else v for v in inputs
+            ]
             # The maxima follow from the input: moving one or the other alone has no meaning.
             checks = dict(checks, grad=(2,))
         ROWS[i] = (name, op, inputs, attrs, checks)

@@ -31,9 +31,13 @@ DIFFERENT_SIGNATURES: dict[str, str] = {
 }
 # Ops that another test than the case tables runs, and which. {op: where}
 TESTED_ELSEWHERE: dict[str, str] = {
-    **dict.fromkeys(("SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "WriteFile"), "tests/ops/test_files.py"),
     **dict.fromkeys(
-        ("PyFunc", "PyFuncStateless", "Print", "PrintV2", "Assert", "Timestamp"), "tests/api/test_python_and_prints.py"
+        ("SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "WriteFile"),
+        "tests/ops/test_files.py",
+    ),
+    **dict.fromkeys(
+        ("PyFunc", "PyFuncStateless", "Print", "PrintV2", "Assert", "Timestamp"),
+        "tests/api/test_python_and_prints.py",
     ),
     **dict.fromkeys(
         (
@@ -44,12 +48,25 @@ TESTED_ELSEWHERE: dict[str, str] = {
         "tests/ops/test_tensor_list.py",
     ),
     **dict.fromkeys(
-        ("If", "StatelessIf", "While", "StatelessWhile", "FakeParam", "PartitionedCall", "StatefulPartitionedCall"),
+        (
+            "If",
+            "StatelessIf",
+            "While",
+            "StatelessWhile",
+            "FakeParam",
+            "PartitionedCall",
+            "StatefulPartitionedCall",
+        ),
         "tests/api/test_control_flow.py, tests/api/test_gradient_tape_and_function.py",
     ),
     **dict.fromkeys(
         (
-            *("SerializeSparse", "SerializeManySparse", "DeserializeSparse", "DeserializeManySparse"),
+            *(
+                "SerializeSparse",
+                "SerializeManySparse",
+                "DeserializeSparse",
+                "DeserializeManySparse",
+            ),
             *("AddSparseToTensorsMap", "AddManySparseToTensorsMap", "TakeManySparseFromTensorsMap"),
         ),
         "tests/api/test_sparse.py",

@@ -5,13 +5,32 @@
 import numpy as np
 
 DENSE = (
-    *("GradientDescent", "Momentum", "Adagrad", "AdagradV2", "AdagradDA", "Adadelta", "Adam", "AdaMax"),
+    *(
+        "GradientDescent",
+        "Momentum",
+        "Adagrad",
+        "AdagradV2",
+        "AdagradDA",
+        "Adadelta",
+        "Adam",
+        "AdaMax",
+    ),
     *("RMSProp", "CenteredRMSProp", "Ftrl", "FtrlV2", "AddSign", "PowerSign", "ProximalAdagrad"),
     "ProximalGradientDescent",
 )
 ONLY_RESOURCES = ("KerasMomentum", "AdamWithAmsgrad")
 SPARSE = (
-    *("Momentum", "Adagrad", "AdagradV2", "AdagradDA", "Adadelta", "RMSProp", "CenteredRMSProp", "Ftrl", "FtrlV2"),
+    *(
+        "Momentum",
+        "Adagrad",
+        "AdagradV2",
+        "AdagradDA",
+        "Adadelta",
+        "RMSProp",
+        "CenteredRMSProp",
+        "Ftrl",
+        "FtrlV2",
+    ),
     *("ProximalAdagrad", "ProximalGradientDescent"),
 )
 NAMES = [
@@ -22,13 +41,29 @@ NAMES = [
 ]
 # name -> attrs of further rows
 VARIANTS = {
-    name: {"use_nesterov": True} for name in NAMES if name.endswith("Momentum") or name.endswith("ApplyAdam")
+    name: {"use_nesterov": True}
+    for name in NAMES
+    if name.endswith("Momentum") or name.endswith("ApplyAdam")
 }
-VARIANTS.update({name: {"update_slots": False} for name in NAMES if "Adagrad" in name and name[-2:] in ("ad", "V2")})
+VARIANTS.update(
+    {
+        name: {"update_slots": False}
+        for name in NAMES
+        if "Adagrad" in name and name[-2:] in ("ad", "V2")
+    }
+)
 VARIANTS = {k: v for k, v in VARIANTS.items() if "Proximal" not in k}
 
 _SCALARS = {
-    **{"lr": 0.1, "alpha": 0.2, "rho": 0.9, "momentum": 0.8, "epsilon": 0.01, "l1": 0.05, "l2": 0.1},
+    **{
+        "lr": 0.1,
+        "alpha": 0.2,
+        "rho": 0.9,
+        "momentum": 0.8,
+        "epsilon": 0.01,
+        "l1": 0.05,
+        "l2": 0.1,
+    },
     **{"l2_shrinkage": 0.03, "lr_power": -0.4, "beta1": 0.8, "beta2": 0.9, "beta1_power": 0.64},
     **{"beta2_power": 0.81, "logbase": 1.5, "sign_decay": 0.7, "beta": 0.9},
 }
