@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -31,20 +31,20 @@ def compilations() -> Compilations:
     return _total
 
 
-def _note(event: str, duration: float, **_: str | int) -> None:
+def _note(event: str, duration_secs: float, **_: str | int) -> None:
     global _total
     if event != _EVENT:
         return
     with _lock:
-        _total = Compilations(_total.count + 1, _total.seconds + duration)
-    if duration >= _LONG_SECONDS:
+        _total = Compilations(_total.count + 1, _total.seconds + duration_secs)
+    if duration_secs >= _LONG_SECONDS:
         step = context.current_step()
         what = ""
         if step is not None:
             names = [t.name for t in step.fetches] + [op.name for op in step.targets]
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             what = f" a step of {len(step.ops)} operations for {shown}"
-        logging.getLogger("headrace").info("compiled%s in %.1f s", what, duration)
+        logging.getLogger("headrace").info("compiled%s in %.1f s", what, duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(_note)
