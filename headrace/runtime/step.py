@@ -26,12 +26,12 @@ from headrace.lowering.evaluate import Values, arguments_of, call_host, store_ou
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64, x64
 from headrace.lowering.not_compilable import NotCompilable
-from headrace.lowering.row_updates import updated
 from headrace.lowering.state import Slot, StateView
-from headrace.lowering.tensor_list import DeviceList, HostList, double_room, to_device, to_host
+from headrace.lowering.tensor_list import HostList, double_room, to_device
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, runs_on_host, split
 from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
+from headrace.runtime.host_rules import declared, is_small, to_numpy
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.resources import Cell, ResourceStore
 from headrace.runtime.tiny_step import host_call
@@ -39,10 +39,6 @@ from headrace.runtime.tiny_step import host_call
 # Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
 # operations that need one than this is compiled at once.
 _MAX_KERNELS_TO_INTERPRET = 6
-# Above this many elements a NumPy rule loses to a compiled kernel.
-_HOST_ELEMENTS = 1 << 16
-# NumPy draws random numbers within a few times of a kernel's speed, and each such kernel takes tenths of a second to compile.
-_HOST_RANDOM_ELEMENTS = 1 << 24
 
 Observer = Callable[[Operation, float, float, list[Any]], None]
 
@@ -298,9 +294,9 @@ class Step:
             definition.dynamic_shape
             or definition.known_strings
             or runs_on_host(op)
-            or _is_small(op, arguments)
+            or is_small(op, arguments)
         ):
-            return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
+            return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
             raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
         if definition.lower_rule is definition.host_rule and not definition.effects:
@@ -368,7 +364,7 @@ class Step:
             return run_kernel(op, arguments)
         if op._definition.function_attrs:
             return op._definition.host_rule(op, *arguments)
-        return _host_results(op, call_host(op, [_to_numpy(a) for a in arguments]))
+        return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
 
     def _add_free(self, ops: Sequence[Operation], values: Values) -> None:
         """Adds the constants that `ops` take: they belong to no segment."""
@@ -715,78 +711,3 @@ def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionEr
         op,
         f"{message}: run its initializer (or tf.global_variables_initializer()), or restore it, in this session first",
     )
-
-
-def _to_numpy(argument: Any) -> Any:
-    if argument.__class__ is list:
-        return [_to_numpy(a) for a in argument]
-    if argument.__class__ is ARRAY:
-        return np.asarray(argument)
-    if isinstance(argument, Slot):
-        return _HostSlot(argument)
-    if isinstance(argument, DeviceList):
-        return to_host(argument)
-    return argument
-
-
-class _HostSlot(Slot):
-    """A slot whose value the NumPy rules see as a NumPy array."""
-
-    __slots__ = ("_slot",)
-
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
-        self.key = slot.key
-
-    def read(self) -> Any:
-        value = self._slot.read()
-        return np.asarray(value) if value.__class__ is ARRAY else value
-
-    def write(self, value: Any) -> None:
-        self._slot.write(value)
-
-    def write_rows(self, kind: str, where: Any, updates: Any) -> None:
-        self._slot.write(updated(kind, self.read(), where, updates))
-
-    @property
-    def initialized(self) -> bool:
-        return self._slot.initialized
-
-
-def _host_results(op: Operation, results: Any) -> Any:
-    """Makes arrays of the results of a NumPy rule, of the declared types."""
-    if results.__class__ is tuple or results.__class__ is list:
-        return [_host_array(r, t) for r, t in zip(results, op._outputs, strict=True)]
-    return _host_array(results, op._outputs[0]) if op._outputs else ()
-
-
-def _host_array(value: Any, tensor: Tensor) -> Any:
-    if isinstance(value, Slot):
-        return value._slot if isinstance(value, _HostSlot) else value
-    kind = tensor._dtype.base_dtype
-    if kind is dtypes.resource or kind is dtypes.variant:
-        return value
-    if isinstance(value, np.ndarray) and value.dtype == kind.np_dtype:
-        return value
-    return np.asarray(value, dtype=kind.np_dtype)
-
-
-def _is_small(op: Operation, arguments: list[Any]) -> bool:
-    total = 0
-    for argument in arguments:
-        for value in argument if argument.__class__ is list else (argument,):
-            if value.__class__ is HostList or value.__class__ is DeviceList:
-                return True
-            if not isinstance(value, Slot):
-                total += getattr(value, "size", 1)
-    for tensor in op._outputs:
-        if tensor._dtype is dtypes.variant:
-            return True  # a list: only the references to its elements are copied
-        dims = tensor._dims
-        if dims is not None and None not in dims:
-            count = 1
-            for d in dims:
-                count *= d  # type: ignore[operator]
-            total += count
-    random = op._definition.effects & Effect.RANDOM
-    return total <= (_HOST_RANDOM_ELEMENTS if random else _HOST_ELEMENTS)
