@@ -38,6 +38,9 @@ from headrace.api import (
     custom_gradient as custom_gradient,
 )
 from headrace.api import (
+    device_config as device_config,
+)
+from headrace.api import (
     diag_ops as diag_ops,
 )
 from headrace.api import (

@@ -17,13 +17,15 @@ from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.jax_adapter import ARRAY
+from headrace.runtime import devices
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
 from headrace.session import feeds as feeding
 from headrace.session.boundary import shortened
-from headrace.session.devices import DeviceAttributes, Placement, configure_gpus, list_devices
+from headrace.session.devices import DeviceAttributes, attributes
 from headrace.session.fetches import Fetches
 from headrace.session.partial_run import PartialRun
+from headrace.session.placement import Placement
 
 
 class _Prepared:
@@ -69,8 +71,8 @@ class BaseSession:
         self._partial_runs: dict[str, PartialRun] = {}
         self._lock = threading.Lock()
         self._placement = Placement(self)
-        if config is not None and config.HasField("gpu_options"):
-            configure_gpus(config.gpu_options)
+        self._known_devices: tuple[devices.Device, ...] = ()
+        devices.configure(config)
         # Milliseconds that any run may wait; 0: for ever.
         self._limit = config.operation_timeout_in_ms if config is not None else 0
 
@@ -375,7 +377,14 @@ class BaseSession:
         """The devices that the session can use; the graph may be empty."""
         if self._closed:
             raise RuntimeError("Attempted to use a closed Session.")
-        return list_devices(self)
+        return [attributes(device) for device in self._devices]
+
+    @property
+    def _devices(self) -> tuple[devices.Device, ...]:
+        """The devices, asked for when they are first needed: JAX starts then."""
+        if not self._known_devices:
+            self._known_devices = devices.local_devices(self._config)
+        return self._known_devices
 
 
 def _refuse(target: str) -> None:

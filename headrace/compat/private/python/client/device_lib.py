@@ -2,7 +2,7 @@
 
 import dataclasses
 
-import headrace as tf
+from headrace.runtime.devices import configure, local_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +18,14 @@ class DeviceAttributes:
 
 def list_local_devices(session_config=None):
     """Returns a DeviceAttributes for every device, named as in a process of its own: `/device:CPU:0`."""
-    with tf.Graph().as_default(), tf.Session(config=session_config) as session:
-        devices = session.list_devices()
+    configure(session_config)
     return [
         DeviceAttributes(
-            name="/device:" + device.name.rpartition("/device:")[2],
+            name=f"/device:{device.device_type}:{device.index}",
             device_type=device.device_type,
-            memory_limit=device.memory_limit_bytes,
+            memory_limit=device.memory_limit,
             incarnation=device.incarnation,
+            physical_device_desc=device.description,
         )
-        for device in devices
+        for device in local_devices(session_config)
     ]
