@@ -40,6 +40,9 @@ from headrace.ops import (
     copies as copies,
 )
 from headrace.ops import (
+    cudnn_rnn as cudnn_rnn,
+)
+from headrace.ops import (
     diagnostic as diagnostic,
 )
 from headrace.ops import (

@@ -73,6 +73,13 @@ TESTED_ELSEWHERE: dict[str, str] = {
     ),
     "Const": "tests/api",
     "GatherTree": "tests/contrib/test_seq2seq.py",
+    **dict.fromkeys(
+        (
+            "CudnnRNN CudnnRNNV2 CudnnRNNV3 CudnnRNNBackprop CudnnRNNBackpropV2 CudnnRNNBackpropV3 CudnnRNNParamsSize "
+            "CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 CudnnRNNCanonicalToParams CudnnRNNCanonicalToParamsV2"
+        ).split(),
+        "tests/contrib/test_cudnn_rnn.py",
+    ),
     "Placeholder": "every row feeds some",
     "PlaceholderV2": "a deprecated twin of Placeholder",
     "VariableV2": "rows of ops with reference arguments make some",
