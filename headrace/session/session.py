@@ -70,9 +70,9 @@ class BaseSession:
         self._prepared: dict[Any, _Prepared] = {}
         self._partial_runs: dict[str, PartialRun] = {}
         self._lock = threading.Lock()
-        self._placement = Placement(self)
         self._known_devices: tuple[devices.Device, ...] = ()
         devices.configure(config)
+        self._placement = Placement(self)
         # Milliseconds that any run may wait; 0: for ever.
         self._limit = config.operation_timeout_in_ms if config is not None else 0
 

@@ -60,11 +60,12 @@ def test_placement_is_logged(capfd):
     v = tf.Variable(1.0, name="v")
     sess = tf.Session(config=tf.ConfigProto(allow_soft_placement=True, log_device_placement=True))
     sess.run([b, v.initializer])
-    first = capfd.readouterr().err.splitlines()
+    first = capfd.readouterr().out.splitlines()
+    assert first[0].startswith("Device mapping:")
     assert f"a: (Const): {CPU}0" in first and f"v: (VariableV2): {CPU}0" in first
     assert [line for line in first if line.startswith("b: (MatMul): /job:localhost/")]
     sess.run([b + 1.0])
-    second = capfd.readouterr().err
+    second = capfd.readouterr().out
     assert "(AddV2)" in second and "MatMul" not in second  # each op once
 
 
