@@ -34,6 +34,8 @@ $(STAMP): pyproject.toml
 		echo "making $(VENV) with $$($$python --version)"; $$python -m venv --clear $(VENV); }
 	@echo "installing headrace and its tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --retries 5 -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet -e '.[onednn]' && $(BIN)/python -m headrace.native.build || \
+		echo "the kernels in C++ are left out; XLA's own are used"
 	@touch $(STAMP)
 
 demo: $(STAMP) ## train a classifier of handwritten digits, save it, load it, show what it sees

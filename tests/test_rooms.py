@@ -17,6 +17,7 @@ LAYERS = (
     "io",
     "graph",
     "passes",
+    "native",
     "lowering",  # rules of ops call its kernels (random numbers, checks), so it stands above them
     "ops",
     "autodiff",

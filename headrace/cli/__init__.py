@@ -13,6 +13,7 @@ usage: headrace run SCRIPT [ARGUMENT ...]      run a script whose `import tensor
        headrace run -m MODULE [ARGUMENT ...]   the same for a module
        headrace inspect-checkpoint PATH        names, types and shapes in a checkpoint
        headrace env                            versions and devices
+       headrace native                         compile the optional kernels in C++ for this environment
        headrace --version
 
 `headrace SCRIPT.py ...` and `python -m headrace SCRIPT.py ...` are `headrace run SCRIPT.py ...`.
@@ -22,6 +23,7 @@ COMMANDS = {
     "run": "headrace.cli.run",
     "inspect-checkpoint": "headrace.cli.inspect_checkpoint",
     "env": "headrace.cli.env",
+    "native": "headrace.cli.native",
 }
 
 

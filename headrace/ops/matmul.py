@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from headrace import native
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import define
 
@@ -46,10 +46,7 @@ def _sizes(x):
 @matmul.lower
 def _matmul_lower(op, a, b):
     _check_product(op, a, b)
-    contract = (0 if op.attr("transpose_a") else 1, 1 if op.attr("transpose_b") else 0)
-    return lax.dot_general(
-        a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=a.dtype
-    )
+    return native.dot(a, b, op.attr("transpose_a"), op.attr("transpose_b"))
 
 
 @matmul.host
@@ -139,7 +136,7 @@ def _batch_matmul(name: str, broadcasts: bool):
     def rule(op, x, y):
         _check_matrices(op, x, y, broadcasts)
         if x.shape[:-2] == y.shape[:-2]:
-            return _dot_general(op, x, y)
+            return _product(op, x, y)
         x = _adjoint(x, jnp) if op.attr("adj_x") else x
         y = _adjoint(y, jnp) if op.attr("adj_y") else y
         return jnp.matmul(x, y, preferred_element_type=x.dtype)
@@ -154,17 +151,11 @@ def _batch_matmul(name: str, broadcasts: bool):
     return definition
 
 
-def _dot_general(op, x, y):
+def _product(op, x, y):
     """The product without a transposed copy of its inputs."""
-    rank = x.ndim
-    batch = tuple(range(rank - 2))
     x = x.conj() if op.attr("adj_x") and np.issubdtype(x.dtype, np.complexfloating) else x
     y = y.conj() if op.attr("adj_y") and np.issubdtype(y.dtype, np.complexfloating) else y
-    contract_x = rank - 2 if op.attr("adj_x") else rank - 1
-    contract_y = rank - 1 if op.attr("adj_y") else rank - 2
-    return lax.dot_general(
-        x, y, (((contract_x,), (contract_y,)), (batch, batch)), preferred_element_type=x.dtype
-    )
+    return native.dot(x, y, op.attr("adj_x"), op.attr("adj_y"))
 
 
 def _matmul_in_float(x, y):

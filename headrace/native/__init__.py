@@ -1,0 +1,11 @@
+"""Kernels in C++ where the field's own library (oneDNN) beats XLA's on a CPU, called through XLA's FFI.
+
+All of it is optional. `build` compiles the sources in `src/` when an environment is made, where there is a compiler and
+the library; `library` loads the result when the first operation could use it. Without it, or for shapes at which XLA is
+as fast, the functions here lower to XLA's own operations.
+"""
+
+from headrace.native.library import available
+from headrace.native.matmul import dot
+
+__all__ = ["available", "dot"]

@@ -1,0 +1,85 @@
+"""Finds and loads the compiled kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import platform
+import threading
+from pathlib import Path
+
+import jax
+import jaxlib
+
+SOURCES = Path(__file__).parent / "src"
+
+# Each is a function of the library and, under the same name, a target that XLA calls.
+TARGETS = ("headrace_dot",)
+
+# The bit of oneDNN's enumeration of instruction sets that AVX2 and all later ones have.
+_AVX2 = 4
+
+_logger = logging.getLogger("headrace")
+_lock = threading.Lock()
+_loaded: bool | None = None
+
+
+def file_name() -> str:
+    """The name of the compiled file: what it was built from and for, since XLA's interface may change with each release."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.iterdir()):
+        if path.suffix in (".cc", ".h"):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"kernels-{jaxlib.__version__}-{platform.machine()}-{digest.hexdigest()[:12]}.so"
+
+
+def folders() -> list[Path]:
+    """Where the compiled file may lie: in the package, or where that cannot be written to, in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return [Path(__file__).parent / "built", Path(cache) / "headrace" / "native"]
+
+
+def available() -> bool:
+    """Whether the kernels can be used here: loads them when asked for the first time.
+
+    False where they were not built for this release of jaxlib, where their library is gone or does not suit the processor,
+    where the environment variable HEADRACE_NATIVE is "0", and where XLA computes on something else than the CPU.
+    """
+    global _loaded
+    if _loaded is None:
+        with _lock:
+            if _loaded is None:
+                reason = _load()
+                if reason:
+                    _logger.debug("XLA's own kernels are used: %s", reason)
+                _loaded = not reason
+    return _loaded
+
+
+def _load() -> str | None:
+    """Loads the kernels and makes them known to XLA; returns why that was not possible."""
+    if os.environ.get("HEADRACE_NATIVE") == "0":
+        return "HEADRACE_NATIVE is 0"
+    if jax.default_backend() != "cpu":
+        return f"the device is {jax.default_backend()}"
+    name = file_name()
+    path = next((f / name for f in folders() if (f / name).is_file()), None)
+    if path is None:
+        return f"{name} was not built (see `headrace native`)"
+    try:
+        onednn = json.loads(path.with_suffix(".json").read_text())["onednn"]
+        # By its full path; the kernels then find it under its soname.
+        library = ctypes.CDLL(onednn)
+        if not library.dnnl_get_effective_cpu_isa() & _AVX2:
+            return "the processor has no AVX2"
+        kernels = ctypes.CDLL(str(path))
+        for target in TARGETS:
+            jax.ffi.register_ffi_target(
+                target, jax.ffi.pycapsule(getattr(kernels, target)), platform="cpu"
+            )
+    except Exception as error:  # whatever is wrong with a file that nobody must have
+        return f"{path} cannot be loaded: {error}"
+    return None

@@ -1,0 +1,67 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from headrace.native.library import available
+
+# Fewer multiplications than this cost about what the call does; a product with a vector waits for memory either way.
+_LEAST_MULTIPLICATIONS = 1 << 19
+_LEAST_SIZE = 4
+
+
+def dot(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    """The product of the matrices in the last two axes, transposed first where asked.
+
+    a: [B..., M, K] (or [B..., K, M]).  b: [B..., K, N] (or [B..., N, K]), of the same type.
+    Returns [B..., M, N] of that type.
+    """
+    if _is_worth_it(a, b, transpose_a, transpose_b) and available():
+        return _native_dot(a, b, bool(transpose_a), bool(transpose_b))
+    return _xla_dot(a, b, transpose_a, transpose_b)
+
+
+def _is_worth_it(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> bool:
+    if a.dtype != np.float32 or b.dtype != np.float32:
+        return False
+    inner = a.shape[-2 if transpose_a else -1]
+    rows, columns = _sizes(a, b, transpose_a, transpose_b)
+    if min(rows, columns, inner) < _LEAST_SIZE:
+        return False
+    return a.size * columns >= _LEAST_MULTIPLICATIONS
+
+
+def _sizes(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, int]:
+    return a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]
+
+
+def _xla_dot(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
+    rank = a.ndim
+    batch = tuple(range(rank - 2))
+    contract = (rank - 2 if transpose_a else rank - 1, rank - 1 if transpose_b else rank - 2)
+    return lax.dot_general(
+        a, b, (((contract[0],), (contract[1],)), (batch, batch)), preferred_element_type=a.dtype
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _native_dot(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
+    shape = a.shape[:-2] + _sizes(a, b, transpose_a, transpose_b)
+    call = jax.ffi.ffi_call(
+        "headrace_dot", jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="broadcast_all"
+    )
+    return call(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
+@_native_dot.defjvp
+def _native_dot_jvp(transpose_a: bool, transpose_b: bool, primals: Any, tangents: Any) -> Any:
+    # The gradients of graphs are operations of their own; this is for whoever differentiates a rule by JAX.
+    (a, b), (da, db) = primals, tangents
+    flags = transpose_a, transpose_b
+    return _native_dot(a, b, *flags), _xla_dot(da, b, *flags) + _xla_dot(a, db, *flags)

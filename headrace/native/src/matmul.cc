@@ -1,0 +1,114 @@
+// Matrix products in float32: out = op(a) op(b), over any number of leading batch axes.
+
+#include <dnnl.h>
+
+#include <cstring>
+
+#include "parallel.h"
+
+namespace headrace {
+namespace {
+
+namespace ffi = xla::ffi;
+
+// Waking a thread of the pool costs a few microseconds; a chunk must be worth it (about 15 microseconds of work).
+constexpr double kFlopsPerChunk = 3e6;
+// More chunks than threads, for where one thread is held up.
+constexpr int64_t kChunksPerThread = 2;
+// The kernels' own block: pieces of these sizes waste nothing.
+constexpr int64_t kRowBlock = 8, kColumnBlock = 48;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Product {
+  int64_t rows, columns, inner;
+  bool transpose_a, transpose_b;
+
+  // The piece of one product that begins at (row, column).
+  void Compute(const float* a, const float* b, float* out, int64_t row, int64_t column, int64_t n_rows,
+               int64_t n_columns) const {
+    const int64_t stride_a = transpose_a ? rows : inner, stride_b = transpose_b ? inner : columns;
+    dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', n_rows, n_columns, inner, 1.0f,
+               a + (transpose_a ? row : row * inner), stride_a, b + (transpose_b ? column * inner : column), stride_b,
+               0.0f, out + row * columns + column, columns);
+  }
+};
+
+// How one product is cut: into pieces of `rows` by `columns`.
+struct Cut {
+  int64_t rows, columns, down, across;
+};
+
+Cut CutInto(const Product& p, int64_t pieces) {
+  Cut best{p.rows, p.columns, 1, 1};
+  double least = -1;
+  for (int64_t down = 1; down <= pieces; ++down) {
+    const int64_t across = pieces / down;
+    const int64_t rows = CeilDiv(CeilDiv(p.rows, down), kRowBlock) * kRowBlock;
+    const int64_t columns = CeilDiv(CeilDiv(p.columns, across), kColumnBlock) * kColumnBlock;
+    const Cut cut{rows, columns, CeilDiv(p.rows, rows), CeilDiv(p.columns, columns)};
+    // What is read, were each piece to read its operands once; too few pieces leave threads idle.
+    const double read = static_cast<double>(cut.across) * p.rows + static_cast<double>(cut.down) * p.columns;
+    const double cost = read * CeilDiv(pieces, cut.down * cut.across);
+    if (least < 0 || cost < least) {
+      least = cost;
+      best = cut;
+    }
+  }
+  return best;
+}
+
+ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F32> b,
+               ffi::ResultBuffer<ffi::F32> out, bool transpose_a, bool transpose_b) {
+  const auto dims_a = a.dimensions(), dims = out->dimensions();
+  const size_t rank = dims.size();
+  if (rank < 2 || dims_a.size() != rank || b.dimensions().size() != rank) {
+    return ffi::Error::InvalidArgument("headrace_dot: operands of different ranks");
+  }
+  int64_t batch = 1;
+  for (size_t i = 0; i + 2 < rank; ++i) batch *= dims[i];
+  const Product p{dims[rank - 2], dims[rank - 1], dims_a[transpose_a ? rank - 2 : rank - 1], transpose_a, transpose_b};
+  const int64_t size_a = p.rows * p.inner, size_b = p.inner * p.columns, size_out = p.rows * p.columns;
+  if (batch * size_out == 0) return ffi::Error::Success();
+  const float *data_a = a.typed_data(), *data_b = b.typed_data();
+  float* data_out = out->typed_data();
+  if (p.inner == 0) {
+    std::memset(data_out, 0, batch * size_out * sizeof(float));
+    return ffi::Error::Success();
+  }
+
+  const double flops = 2.0 * batch * size_out * p.inner;
+  const int64_t threads = Threads(pool);
+  const int64_t wanted =
+      threads == 1 ? 1 : std::clamp<int64_t>(flops / kFlopsPerChunk, 1, threads * kChunksPerThread);
+  if (batch >= wanted) {
+    ForEachChunk(pool, wanted, [&](int64_t chunk) {
+      for (int64_t i = batch * chunk / wanted; i < batch * (chunk + 1) / wanted; ++i) {
+        p.Compute(data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, 0, 0, p.rows, p.columns);
+      }
+    });
+    return ffi::Error::Success();
+  }
+  const Cut cut = CutInto(p, CeilDiv(wanted, batch));
+  const int64_t pieces = cut.down * cut.across;
+  ForEachChunk(pool, batch * pieces, [&](int64_t chunk) {
+    const int64_t i = chunk / pieces, piece = chunk % pieces;
+    const int64_t row = piece / cut.across * cut.rows, column = piece % cut.across * cut.columns;
+    p.Compute(data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, row, column,
+              std::min(cut.rows, p.rows - row), std::min(cut.columns, p.columns - column));
+  });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+HEADRACE_HANDLER(headrace_dot, Dot,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<bool>("transpose_a")
+                                  .Attr<bool>("transpose_b"));
+
+}  // namespace headrace

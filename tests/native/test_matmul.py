@@ -1,0 +1,120 @@
+"""Matrix products by the compiled kernels against NumPy's in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from headrace import native
+from headrace.native import matmul
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
+
+# Sizes around those of the kernels' blocks, products that are cut into rows, into columns, into both, and not at all.
+SIZES = [
+    (1, 1, 1),
+    (5, 3, 2),
+    (47, 33, 129),
+    (32, 300, 1000),
+    (700, 130, 31),
+    (333, 257, 481),
+    (2, 1000, 6),
+]
+
+
+def operands(batch, rows, inner, columns, transpose_a, transpose_b, seed=0):
+    random = np.random.default_rng(seed)
+    a = random.standard_normal((*batch, *((inner, rows) if transpose_a else (rows, inner))))
+    b = random.standard_normal((*batch, *((columns, inner) if transpose_b else (inner, columns))))
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+def expected(a, b, transpose_a, transpose_b):
+    a = np.swapaxes(a, -1, -2) if transpose_a else a
+    b = np.swapaxes(b, -1, -2) if transpose_b else b
+    return np.matmul(a.astype(np.float64), b.astype(np.float64))
+
+
+def test_products_of_every_shape_and_transposition():
+    cases = [((), *size) for size in SIZES]
+    cases += [((3,), 40, 50, 60), ((2, 5), 65, 64, 66), ((2,), 150, 200, 300), ((37,), 64, 48, 80)]
+    for batch, rows, inner, columns in cases:
+        for flags in [(False, False), (True, False), (False, True), (True, True)]:
+            a, b = operands(batch, rows, inner, columns, *flags)
+            got = jax.jit(matmul._native_dot, static_argnums=(2, 3))(a, b, *flags)
+            want = expected(a, b, *flags)
+            assert got.shape == want.shape and got.dtype == np.float32
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * inner)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
+def test_empty_products(shape):
+    a, b = operands((), *shape, False, False)
+    np.testing.assert_array_equal(matmul._native_dot(a, b, False, False), a @ b)
+    a, b = operands((0,), 3, 4, 5, False, False)
+    assert matmul._native_dot(a, b, False, False).shape == (0, 3, 5)
+
+
+def test_what_is_not_finite_stays_so():
+    a, b = operands((), 64, 128, 128, False, False)
+    a[3, 5], a[9, 1], b[7, 11] = np.nan, np.inf, -np.inf
+    # The old contents of the result's buffer must not count either: NaN times zero is NaN.
+    for _ in range(2):
+        got = np.asarray(jax.jit(native.dot)(a, b))
+        with np.errstate(invalid="ignore"):
+            want = expected(a, b, False, False)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        np.testing.assert_array_equal(np.isposinf(got), np.isposinf(want))
+        jnp.full((64, 128), np.nan).block_until_ready()
+
+
+def test_inside_loops_with_donation_and_64_bit_types():
+    w, x = operands((), 96, 96, 96, False, False)
+    w *= 0.1
+
+    def steps(x, w):
+        def body(i, x):
+            return jnp.tanh(native.dot(x, w))
+
+        return jax.lax.fori_loop(0, 20, body, x)
+
+    want = x.astype(np.float64)
+    for _ in range(20):
+        want = np.tanh(want @ w)
+    for on in (False, True):
+        with jax.enable_x64(on):
+            compiled = jax.jit(steps, donate_argnums=(0,))
+            assert "headrace_dot" in compiled.lower(x, w).as_text()
+            got = compiled(jnp.array(x), w)
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_jax_may_differentiate_and_map_it():
+    a, b = operands((), 90, 80, 90, True, False)
+
+    def loss(dot):
+        return lambda a, b: jnp.sum(jnp.sin(dot(a, b, True, False)))
+
+    with jax.default_matmul_precision("highest"):
+        got, want = (jax.grad(loss(dot), (0, 1))(a, b) for dot in (native.dot, matmul._xla_dot))
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, atol=1e-3)
+    a, b = operands((4,), 90, 80, 90, False, False)
+    np.testing.assert_allclose(jax.vmap(native.dot)(a, b), a @ b, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "shapes, dtype",
+    [
+        (((1, 4096), (4096, 4096)), np.float32),  # waits for memory
+        (((8, 8), (8, 8)), np.float32),  # smaller than a call
+        (((128, 128), (128, 128)), np.float64),
+        (((128, 128), (128, 128)), np.int32),
+    ],
+)
+def test_other_products_are_xlas(shapes, dtype):
+    with jax.enable_x64(True):
+        a, b = (jnp.zeros(shape, dtype) for shape in shapes)
+        text = jax.jit(native.dot).lower(a, b).as_text()
+    assert "headrace_dot" not in text and "dot_general" in text
