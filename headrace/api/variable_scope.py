@@ -582,7 +582,12 @@ class variable_scope:
             "use_resource": use_resource,
             "constraint": constraint,
         }
-        self._graph = graph_of(values or [])
+        graph = graph_of(values or [])
+        while (
+            graph.building_function
+        ):  # a block that is entered again may have been made inside a loop
+            graph = graph.outer_graph
+        self._graph = graph
         # A block entered again keeps its scopes.
         self._pure: _PureVariableScope | None = None
         self._name_block: Any = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from headrace.graph.func_graph import functions_of
+from headrace.graph.func_graph import FuncGraph, functions_of
 from headrace.graph.graph import group_by_argument
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
@@ -35,6 +35,9 @@ Runner = Callable[
     ],
     None,
 ]
+
+# By operation: what stands for its rule. It gets the values that are known, and gives the output or a list of them.
+Overrides = Mapping[Operation, Callable[[dict[Tensor, Any]], Any]]
 
 
 class Functions:
@@ -69,12 +72,28 @@ class Functions:
             self.slots[key].write(value)
         return outputs
 
-    def pure(self, attr: str, index: int = 0) -> tuple[Callable[..., Any], list[checks.Check]]:
+    def body_graph(self, attr: str, index: int = 0) -> FuncGraph:
+        """The graph of a body."""
+        return self._plans[attr][index].function.graph
+
+    def body_ops(self, attr: str, index: int = 0) -> Sequence[Operation]:
+        """The operations of a body that run, in order."""
+        return self._plans[attr][index].ops
+
+    def unwritten(self, attr: str, handle: Tensor) -> Any:
+        """The value of the variable behind a handle of a body, None if some body writes it."""
+        key = self._plans[attr][0].order.key(handle)
+        return None if key is None or key in self.written else self.slots[key].read()
+
+    def pure(
+        self, attr: str, index: int = 0, overrides: Overrides | None = None
+    ) -> tuple[Callable[..., Any], list[checks.Check]]:
         """A body as a pure function, and the table of its checks (filled when it is traced).
 
         The function takes (values of `keys`, inputs) and returns (outputs, values of `written`, code): the
         number of the first
-        check that failed, counted from 1, or 0.
+        check that failed, counted from 1, or 0. overrides: what stands for the rules of some operations; each gets the
+        values that are known by then.
         """
         plan = self._plans[attr][index]
         table: list[checks.Check] = []
@@ -84,7 +103,7 @@ class Functions:
             state = StateView(known.__getitem__)
             collector = checks.Collector(conditional=True)
             with checks.collecting(collector):
-                outputs = self._evaluate(plan, inputs, state)
+                outputs = self._evaluate(plan, inputs, state, overrides=overrides)
             known.update(state.written)
             code: Any = jnp.int32(0)
             for number in range(len(collector.flags), 0, -1):
@@ -246,6 +265,7 @@ class Functions:
         inputs: Sequence[Any],
         state: StateView,
         values: dict[Tensor, Any] | None = None,
+        overrides: Overrides | None = None,
     ) -> list[Any]:
         graph = plan.function.graph
         values = {} if values is None else values
@@ -254,7 +274,15 @@ class Functions:
                 values[tensor] = value
         if plan.must_fold is None:
             plan.must_fold = shape_deciders(plan.ops)
-        self._run(plan.ops, values, plan.order, state, plan.must_fold, plan.fed)
+        rest = plan.ops
+        for op in [op for op in plan.ops if op in overrides] if overrides else ():
+            place = rest.index(op)
+            self._run(rest[:place], values, plan.order, state, plan.must_fold, plan.fed)
+            results, rest = overrides[op](values), rest[place + 1 :]  # type: ignore[index]
+            values.update(
+                zip(op._outputs, results if isinstance(results, list) else [results], strict=True)
+            )
+        self._run(rest, values, plan.order, state, plan.must_fold, plan.fed)
         return [_output(t, plan, values, state) for t in graph.outputs]
 
 

@@ -15,6 +15,7 @@ from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
 from headrace.lowering import checks
+from headrace.lowering.loop_products import MovedProducts
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.tensor_list import DeviceList, HostList, common_room, guessed_room
 
@@ -160,12 +161,16 @@ def _while_lower(op, functions, inputs):
     return _while(op, functions, list(inputs), fixed, None)
 
 
-def _while(op, functions, inputs, fixed, trips, room=None):
-    """The loop as XLA's; `trips`: the number of iterations where it is known, `room`: where it is guessed."""
+def _while(op, functions, inputs, fixed, trips, room=None, most=None):
+    """The loop as XLA's; `trips`: the number of iterations where it is known, `room`: where it is guessed.
+
+    most: about how many iterations there are where lists are carried; then products are moved out of the loop.
+    """
     values = _same_types(functions.values())
     start = _same_types([v for v, f in zip(inputs, fixed, strict=True) if not f])
     condition, _ = functions.pure("cond")
-    body, table = functions.pure("body")
+    moved = None if most is None else MovedProducts(op, functions, inputs, fixed, most)
+    body, table = functions.pure("body", overrides=moved.overrides if moved else None)
     places = [functions.keys.index(k) for k in functions.written]
 
     def merged(changing):
@@ -179,34 +184,40 @@ def _while(op, functions, inputs, fixed, trips, room=None):
         return known
 
     def goes_on(carry):
-        changing, written, code = carry[:3]
+        changing, written, code = carry[0], carry[1], carry[2]
         (answer,), _, _ = condition(state_of(written), merged(changing))
         return (jnp.asarray(answer).reshape(()) != 0) & (code == 0)
 
     def step(carry):
-        changing, written, code = carry
+        changing, written, code, buffers = carry
+        if moved:
+            moved.buffers = list(buffers)
         outputs, written, failed = body(state_of(written), merged(changing))
         code = jnp.where(code > 0, code, failed)
-        return _same_types([v for v, f in zip(outputs, fixed, strict=True) if not f]), written, code
+        left = _same_types([v for v, f in zip(outputs, fixed, strict=True) if not f])
+        return left, written, code, moved.buffers if moved else []
 
-    carry = (start, [values[p] for p in places], jnp.int32(0))
+    carry = (start, [values[p] for p in places], jnp.int32(0), moved.buffers if moved else [])
     try:
         if room is not None:
-            changing, written, code, _ = lax.while_loop(
-                lambda c: goes_on(c) & (c[3] < room),
-                lambda c: (*step(c[:3]), c[3] + 1),
+            changing, written, code, buffers, _ = lax.while_loop(
+                lambda c: goes_on(c) & (c[4] < room),
+                lambda c: (*step(c[:4]), c[4] + 1),
                 (*carry, jnp.int32(0)),
             )
             checks.need_room(op, goes_on((changing, written, code)))
         elif trips is None:
-            changing, written, code = lax.while_loop(goes_on, step, carry)
+            changing, written, code, buffers = lax.while_loop(goes_on, step, carry)
         else:
-            changing, written, code = lax.fori_loop(0, trips, lambda _, c: step(c), carry)
+            changing, written, code, buffers = lax.fori_loop(0, trips, lambda _, c: step(c), carry)
     except TypeError as error:
         raise NotCompilable(op, f"a loop variable changes its type or shape ({error})") from error
     functions.write(written)
     functions.check(code, [table])
-    return tuple(merged(changing))
+    results = merged(changing)
+    if moved:
+        moved.finish(results, buffers)
+    return tuple(results)
 
 
 def _while_with_lists(op, functions, inputs, fixed):
@@ -238,7 +249,15 @@ def _while_with_lists(op, functions, inputs, fixed):
     exact = final is not None
     grows = any(step > 0 for step in growth.values())
     results = list(
-        _while(op, functions, starts, fixed, trips if exact else None, guess if grows else None)
+        _while(
+            op,
+            functions,
+            starts,
+            fixed,
+            trips if exact else None,
+            guess if grows else None,
+            guess if most is None else most,
+        )
     )
     if exact:
         for i, step in growth.items():
