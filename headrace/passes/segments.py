@@ -18,11 +18,15 @@ _HOST_TYPES = frozenset({dtypes.string, *dtypes.QUANTIZED_DTYPES})
 
 @dataclass(slots=True)
 class Segment:
-    """Operations that run together, in order. `static_inputs`: tensors from outside whose value decides shapes."""
+    """Operations that run together, in order. `static_inputs`: tensors from outside whose value decides shapes.
+
+    device: its full name, "" where there is but one.
+    """
 
     is_island: bool
     ops: list[Operation] = field(default_factory=list)
     static_inputs: set[Tensor] = field(default_factory=set)
+    device: str = ""
 
 
 @dataclass(slots=True)
@@ -148,42 +152,43 @@ def shape_deciders(ops: Sequence[Operation]) -> set[Operation]:
     return found
 
 
-def split(
-    ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor] = ()
-) -> Split:
-    """Assigns each operation to a segment: as early as its inputs allow, islands and host groups in turn.
+@dataclass(slots=True)
+class Kinds:
+    """What planning knows of the operations of a run before it cuts them up; see `Split`.
 
-    An island ends where a value that it computes decides a shape later: the value goes to the host, and the
-    next island is
-    compiled for it.
+    handles: operations that only name a variable. on_host: what XLA cannot hold. static: tensors known while an island is
+    traced. decisive: inputs of an operation whose value decides a shape and is known when the island starts.
     """
-    free = {op for op in ops if is_constant(op)}
-    static: set[Tensor] = set()
-    level: dict[Operation, int] = {}
-    on_host: set[Operation] = set()
-    specialised: dict[int, set[Tensor]] = {}
-    must_fold: set[Operation] = set()
-    fallible: set[Operation] = set()
+
+    free: set[Operation] = field(default_factory=set)
+    handles: set[Operation] = field(default_factory=set)
+    on_host: set[Operation] = field(default_factory=set)
+    static: set[Tensor] = field(default_factory=set)
+    must_fold: set[Operation] = field(default_factory=set)
+    fallible: set[Operation] = field(default_factory=set)
+    decisive: dict[Operation, set[Tensor]] = field(default_factory=dict)
+
+
+def kinds_of(
+    ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor] = ()
+) -> Kinds:
+    """Says of each operation how it can run."""
+    kinds = Kinds({op for op in ops if is_constant(op)})
+    static, must_fold = kinds.static, kinds.must_fold
     padded = padded_nodes(ops, fed, fetches)
     for op in ops:
         definition = op._definition
-        if op in free:
+        if op in kinds.free:
             static.update(op._outputs)
-            level[op] = max((level[c] for c in op._control_inputs if c in level), default=0)
             continue
-        inputs_static = all(t in static for t in op._inputs)
         if definition.effects & Effect.HANDLE and not definition.host_only:
             # A handle has no value; what reads or writes through it knows the variable by name.
-            level[op] = max((level[c] for c in op._control_inputs if c in level), default=0)
+            kinds.handles.add(op)
             continue
+        inputs_static = all(t in static for t in op._inputs)
         host = runs_on_host(op) or (
             definition.dynamic_shape and not inputs_static and op not in padded
         )
-        here = 0
-        for source in (*(t._op for t in op._inputs if t not in fed), *op._control_inputs):
-            if source in level:
-                # After a host operation comes the next island; a host operation follows the island of its inputs.
-                here = max(here, level[source] + (1 if source in on_host and not host else 0))
         if not host and definition.static_inputs:
             needed = definition.static_inputs_of(op)
             decisive: set[Tensor] = set()
@@ -193,11 +198,9 @@ def split(
                 if tensor in static:
                     _mark(tensor, static, must_fold)
                     continue
-                if tensor not in fed and tensor._op not in on_host:
-                    here = max(here, level[tensor._op] + 1)
                 decisive.add(tensor)
             if decisive:
-                specialised.setdefault(here, set()).update(decisive)
+                kinds.decisive[op] = decisive
         if definition.dynamic_shape and inputs_static and not host:
             for tensor in op._inputs:
                 _mark(tensor, static, must_fold)
@@ -206,10 +209,9 @@ def split(
             and (not definition.checked_inputs or a.name in definition.checked_inputs)
             for t, a in zip(op._inputs, flat_arguments(op), strict=True)
         ):
-            fallible.add(op)
-        level[op] = here
+            kinds.fallible.add(op)
         if host:
-            on_host.add(op)
+            kinds.on_host.add(op)
         elif (
             inputs_static
             and is_pure(op)
@@ -217,9 +219,42 @@ def split(
             and not any(t._dtype is dtypes.variant for t in op._outputs)
         ) or definition.static_rule is not None:
             static.update(op._outputs)
-    segments = _collect(ops, free, level, on_host, specialised)
-    _add_static_crossings(segments, static)
-    return Split(segments, free, must_fold, fallible)
+    return kinds
+
+
+def split(
+    ops: Sequence[Operation], fed: frozenset[Tensor], fetches: Sequence[Tensor] = ()
+) -> Split:
+    """Assigns each operation to a segment: as early as its inputs allow, islands and host groups in turn.
+
+    An island ends where a value that it computes decides a shape later: the value goes to the host, and the
+    next island is
+    compiled for it.
+    """
+    kinds = kinds_of(ops, fed, fetches)
+    on_host = kinds.on_host
+    level: dict[Operation, int] = {}
+    specialised: dict[int, set[Tensor]] = {}
+    for op in ops:
+        if op in kinds.free or op in kinds.handles:
+            level[op] = max((level[c] for c in op._control_inputs if c in level), default=0)
+            continue
+        host = op in on_host
+        here = 0
+        for source in (*(t._op for t in op._inputs if t not in fed), *op._control_inputs):
+            if source in level:
+                # After a host operation comes the next island; a host operation follows the island of its inputs.
+                here = max(here, level[source] + (1 if source in on_host and not host else 0))
+        decisive = kinds.decisive.get(op)
+        if decisive:
+            for tensor in decisive:
+                if tensor not in fed and tensor._op not in on_host:
+                    here = max(here, level[tensor._op] + 1)
+            specialised.setdefault(here, set()).update(decisive)
+        level[op] = here
+    segments = _collect(ops, kinds.free, level, on_host, specialised)
+    add_static_crossings(segments, kinds.static)
+    return Split(segments, kinds.free, kinds.must_fold, kinds.fallible)
 
 
 def _mark(tensor: Tensor, static: set[Tensor], must_fold: set[Operation]) -> None:
@@ -234,7 +269,7 @@ def _mark(tensor: Tensor, static: set[Tensor], must_fold: set[Operation]) -> Non
             stack.extend(t._op for t in op._inputs if t in static)
 
 
-def _add_static_crossings(segments: list[Segment], static: set[Tensor]) -> None:
+def add_static_crossings(segments: list[Segment], static: set[Tensor]) -> None:
     """What is static in the island that computes it stays so in the islands that use it."""
     home = {op: segment for segment in segments for op in segment.ops}
     for segment in segments:
