@@ -5,6 +5,7 @@ here but beside the op, in `ops/`; public names are in `api/gradients.py`.
 """
 
 from headrace.autodiff import control_flow as control_flow
+from headrace.autodiff import symbolic as symbolic
 from headrace.autodiff.aggregate import AggregationMethod as AggregationMethod
 from headrace.autodiff.gradients import UnconnectedGradients as UnconnectedGradients
 from headrace.autodiff.gradients import gradients as gradients

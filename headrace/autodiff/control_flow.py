@@ -492,12 +492,14 @@ def _call_gradient(op: Operation, *grads: Any) -> list[Any]:
     def outside(tensor: Tensor) -> Tensor:
         if tensor in forward.inputs:
             return inputs[forward.inputs.index(tensor)]
-        for i, output in enumerate(forward.outputs):
-            if output is tensor and i < len(op._outputs):
-                return op._outputs[i]
-        forward.outputs.append(tensor)
-        forward._mutations += 1
-        return _add_output(op, tensor, "Tout")
+        if not any(output is tensor for output in forward.outputs):
+            forward.outputs.append(tensor)
+            forward._mutations += 1
+        at = next(i for i, output in enumerate(forward.outputs) if output is tensor)
+        # Another call of the function may have been given further outputs before.
+        while len(op._outputs) <= at:
+            _add_output(op, forward.outputs[len(op._outputs)], "Tout")
+        return op._outputs[at]
 
     body = _GradientBody(unique_function_name(graph, f"{op._name}_grad"), graph, forward, outside)
     with body.as_default():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from headrace.core.dtypes import DType
+from headrace.core.dtypes import DType, as_dtype
 from headrace.graph import attr_value
 from headrace.graph.graph import Graph
-from headrace.graph.op_def import lookup
+from headrace.graph.op_def import REGISTRY, ArgSpec, Effect, OpDef, Signature, lookup
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Dims, Tensor
 
@@ -160,11 +160,16 @@ class FuncGraph(Graph):
 class GraphFunction:
     """A function of the library: a name and a body. `definition` is its FunctionDef proto."""
 
-    def __init__(self, graph: FuncGraph, grad_func_name: str = "") -> None:
+    def __init__(self, graph: FuncGraph, grad_func_name: str | None = None) -> None:
         self.name = graph.name
         self.graph = graph
         self.grad_func_name = grad_func_name
         self.plans: dict[Any, Any] = {}  # how the body runs, by what its inputs are bound to
+        # What its FunctionDef says besides the body: attrs (as protos), names of the outputs, a description.
+        self.attrs: dict[str, Any] = {}
+        self.output_names: Sequence[str] = ()
+        self.description = ""
+        self.gradient: GraphFunction | None = None  # once it has been asked for
 
     @property
     def definition(self) -> Any:
@@ -177,6 +182,74 @@ class GraphFunction:
     def add_to_graph(self, graph: Graph) -> None:
         """Adds the function to the library of `graph`."""
         root(graph)._functions.setdefault(self.name, self)
+
+    def op_type(self) -> FunctionOp:
+        """The type of the nodes that call the function by its name."""
+        return FunctionOp.of(self.definition.signature)
+
+
+def _call(op: Any, functions: Any, *inputs: Any) -> tuple[Any, ...]:
+    return tuple(functions.call("f", inputs))
+
+
+def _shape_of_call(op: Operation, *inputs: Dims) -> list[Dims]:
+    function = op._graph._functions.get(op.type)
+    if function is None or op._attrs.get("_disable_call_shape_inference"):
+        return [None] * len(op._outputs)
+    return [t._dims for t in function.graph.outputs]
+
+
+class FunctionOp(OpDef):
+    """The type of a node that calls a function of the library: its name is that of the function."""
+
+    __slots__ = ()
+
+    gradient_of_call: Callable[..., Any] | None = None
+    """The gradient of all such nodes: set by `autodiff`, which knows how to make it."""
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[tuple[str, DType]],
+        outputs: Sequence[tuple[str, DType]],
+        is_stateful: bool = False,
+    ) -> None:
+        ins, outs = (", ".join(f"{n}: {t.name}" for n, t in part) for part in (inputs, outputs))
+        effects = Effect.STATEFUL if is_stateful else Effect.NONE
+        super().__init__(name, f"{ins} -> {outs}", "", (), effects, False, False, (), (), (), False)
+        self._signature = Signature(
+            tuple(ArgSpec(n, t, None, None, None, False) for n, t in inputs),
+            tuple(ArgSpec(n, t, None, None, None, False) for n, t in outputs),
+            {},
+            frozenset(),
+            tuple(n for n, _ in inputs),
+        )
+        self._function_attrs = ("f",)
+        self.shape_rule = _shape_of_call
+        self.lower_rule = self.host_rule = _call
+        self.gradient_rule = FunctionOp.gradient_of_call
+
+    @classmethod
+    def of(cls, signature: Any) -> FunctionOp:
+        """The type for a signature as a proto (an OpDef). Raises ValueError: one with types that calls decide."""
+        for argument in (*signature.input_arg, *signature.output_arg):
+            if not argument.type:
+                raise ValueError(
+                    f"function {signature.name!r}: the type of {argument.name!r} is an attr of the call, which is not "
+                    "supported"
+                )
+        inputs, outputs = (
+            [(a.name, as_dtype(a.type)) for a in part]
+            for part in (signature.input_arg, signature.output_arg)
+        )
+        return cls(signature.name, inputs, outputs, signature.is_stateful)
+
+
+def op_type_named(graph: Graph, name: str) -> OpDef:
+    """The record of an op type, or of calls of the function `name` of the library. Raises LookupError: neither."""
+    if name not in REGISTRY and name in graph._functions:
+        return graph._functions[name].op_type()
+    return lookup(name)
 
 
 def root(graph: Graph) -> Graph:
@@ -204,12 +277,18 @@ def unique_function_name(graph: Graph, base: str) -> str:
 
 def functions_of(op: Operation) -> list[tuple[str, GraphFunction]]:
     """(attr, function) for each function that `op` calls. Raises LookupError: one is not in the library."""
+    definition = op._definition
+    if isinstance(definition, FunctionOp):
+        return [("f", function_named(op, definition.name))]
     found = []
-    for spec in op._definition.function_attrs:
+    for spec in definition.function_attrs:
         value = op._attrs.get(spec)
         for reference in value if isinstance(value, list) else [value]:
             if reference is not None:
-                found.append((spec, function_named(op, reference.name)))
+                function = function_named(op, reference.name)
+                if definition.derived_rule is not None:
+                    function = definition.derived_rule(op, function)
+                found.append((spec, function))
     return found
 
 
@@ -223,8 +302,26 @@ def function_named(op: Operation, name: str) -> GraphFunction:
     return function
 
 
+def with_lasting_effects(graph: FuncGraph) -> list[Operation]:
+    """The operations of a body that run in every call, even if no output needs them: what they do outlives the call."""
+    return [
+        op
+        for op in graph._operations
+        if op._definition.is_stateful
+        and not op._definition.effects & Effect.HANDLE
+        and (
+            op._definition.writes
+            or op._definition.host_only
+            or op._definition.effects & Effect.FALLIBLE
+            or op._definition.function_attrs
+        )
+    ]
+
+
 def call_inputs(op: Operation) -> Sequence[Tensor]:
     """The inputs of `op` that its functions get: those of its variadic argument."""
+    if isinstance(op._definition, FunctionOp):
+        return op._inputs
     arguments = op._definition.signature.inputs
     before = sum(1 for a in arguments if not a.is_list)
     return op._inputs[before:]

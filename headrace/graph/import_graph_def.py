@@ -16,6 +16,7 @@ from headrace.core.dtypes import DType
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import attr_value, default, function_def, raw
 from headrace.graph.convert import convert_to_tensor
+from headrace.graph.func_graph import op_type_named
 from headrace.graph.graph import TENSORFLOW_VERSION, VERSION, VERSION_MIN_PRODUCER, Graph
 from headrace.graph.op_def import REGISTRY, ArgSpec, Effect, OpDef
 from headrace.graph.operation import Operation
@@ -264,14 +265,15 @@ class _Importer:
             nodes[name] = _Node(proto, REGISTRY["NoOp"], unit)
             self._take_apart(nodes[name])
         for proto in self._protos:
-            definition = REGISTRY.get(proto.op)
-            if definition is None:
+            try:
+                definition = op_type_named(self._graph, proto.op)
+            except LookupError:
                 raise errors.NotFoundError(
                     None,
                     None,
                     f"Op type not registered '{proto.op}' in this binary (node '{proto.name}'). Make sure the Op "
                     "and Kernel are registered in the binary running in this process.",
-                )
+                ) from None
             nodes[proto.name] = _Node(proto, definition)
             self._take_apart(nodes[proto.name])
         for node in nodes.values():

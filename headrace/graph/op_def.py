@@ -265,6 +265,8 @@ class OpDef:
     Two for ops whose demands depend on the node (a slice that starts anywhere but has a fixed size):
     facts(op)                -> something hashable that `lower` finds as `op.facts`: what the graph knows besides attrs
     needs_static(op)         -> which of `static_inputs` this node really needs
+
+    and one for ops that call what is made from a function: derived(op, function) -> the function (a gradient)
     """
 
     __slots__ = (
@@ -273,6 +275,7 @@ class OpDef:
         "arguments",
         "attr_text",
         "checked_inputs",
+        "derived_rule",
         "dynamic_shape",
         "effects",
         "facts_rule",
@@ -326,6 +329,7 @@ class OpDef:
         self.initial_state_rule: Callable[..., Any] | None = None
         self.facts_rule: Callable[..., Any] | None = None
         self.needs_static_rule: Callable[..., Any] | None = None
+        self.derived_rule: Callable[..., Any] | None = None
         self._signature: Signature | None = None
         self._function_attrs: tuple[str, ...] | None = None
 
@@ -379,6 +383,11 @@ class OpDef:
     def needs_static(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Attaches the rule for which of the `static_inputs` a node needs."""
         self.needs_static_rule = rule
+        return rule
+
+    def derived(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Attaches the rule for which function a node calls in place of the one that its attr names."""
+        self.derived_rule = rule
         return rule
 
     def static_inputs_of(self, op: Any) -> tuple[str, ...]:

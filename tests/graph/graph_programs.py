@@ -93,6 +93,66 @@ def shared(tf):
     return [*grads, *again], {}
 
 
+def _defun(tf):
+    if tf.__name__ == "tensorflow":
+        from tensorflow.python.framework.function import Defun
+    else:
+        from headrace.api.defun import Defun
+    return Defun
+
+
+def functions(tf):
+    """Functions called by name: captured tensors, gradients derived, declared and second, functions in functions."""
+    defun = _defun(tf)
+    x = tf.placeholder(tf.float32, [2, 3], name="x")
+    k = tf.constant(_values(3, 2), name="k")
+
+    @defun(tf.float32, func_name="Affine", out_names=["map", "sum"])
+    def affine(a):
+        """An affine map."""
+        return tf.tanh(tf.matmul(a, k)), tf.reduce_sum(a)
+
+    @defun(tf.float32, tf.float32, func_name="CubeGrad")
+    def cube_grad(a, da):
+        return 10.0 * a * da
+
+    @defun(tf.float32, func_name="Cube", grad_func=cube_grad, noinline=True)
+    def cube(a):
+        return a * a * a
+
+    @defun(tf.float32, func_name="Outer")
+    def outer(a):
+        u, v = affine(a)
+        return cube(u) * v
+
+    y = outer(x)
+    u, v = affine(x, name="again")
+    dx, dk = tf.gradients([y, u, v], [x, k])
+    return [y, u, v, dx, dk], {"x:0": _values(2, 3)}
+
+
+def old_functions(tf):
+    """Functions with a branch and a loop inside."""
+    defun = _defun(tf)
+    x = tf.placeholder(tf.float32, [2, 3], name="x")
+    n = tf.placeholder(tf.int32, [], name="n")
+
+    @defun(tf.float32, tf.int32, func_name="Power")
+    def power(a, m):
+        def step(i, v, kept):
+            return i + 1, v * a, kept.write(i, v)
+
+        kept = tf.TensorArray(tf.float32, m, element_shape=[2, 3])
+        _, v, kept = tf.while_loop(lambda i, *_: i < m, step, [0, tf.ones_like(a), kept])
+        return v + tf.reduce_sum(kept.stack(), 0)
+
+    @defun(tf.float32, func_name="Signed")
+    def signed(a):
+        return tf.cond(tf.reduce_sum(a) > 0, lambda: a * 2.0, lambda: -a)
+
+    return [power(x, n), signed(x), signed(-x)], {"x:0": _values(2, 3), "n:0": np.int32(3)}
+
+
 def old_loops(tf):
     """Loops as TensorFlow 1.15 writes them: several variables, what does not change, growing shapes, one in another."""
     limit = tf.placeholder_with_default(np.int32(5), [], name="limit")
@@ -197,9 +257,11 @@ def old_training(tf):
     return [outputs, state, loss], {}
 
 
-PROGRAMS = {f.__name__: f for f in (dense, resources, scopes, values, shared)}
+PROGRAMS = {f.__name__: f for f in (dense, resources, scopes, values, shared, functions)}
 # As nodes Switch, Merge, Enter, ... in TensorFlow; here they are If and While from the start.
-OLD_CONTROL_FLOW = {f.__name__: f for f in (old_loops, old_branches, old_arrays, old_training)}
+OLD_CONTROL_FLOW = {
+    f.__name__: f for f in (old_loops, old_branches, old_arrays, old_training, old_functions)
+}
 
 
 def describe(node):
