@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from headrace import native
 from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
@@ -77,9 +78,11 @@ class MovedProducts:
             count, rows, columns = values.buffer.shape
             if columns != (weights.shape[0] if part.size is None else part.size):
                 return
-            product = _dot(values.buffer.reshape(count * rows, columns), _rows(weights, part))
+            product = native.dot(values.buffer.reshape(count * rows, columns), _rows(weights, part))
             ready.append((product.reshape(count, rows, -1), read._inputs[1]))
-        rest = [(_rows(weights, part), tensor) for part, tensor in found.rest]
+        rest = [tensor for _, tensor in found.rest]
+        # Put together outside of the loop, since XLA would do so in each iteration.
+        rest_weights = jnp.concatenate([_rows(weights, p) for p, _ in found.rest]) if rest else None
 
         def override(values: dict[Tensor, Any]) -> Any:
             total = None
@@ -87,8 +90,8 @@ class MovedProducts:
                 term = lax.dynamic_index_in_dim(product, values[index], 0, keepdims=False)
                 total = term if total is None else total + term
             if rest:
-                joined = jnp.concatenate([values[t] for _, t in rest], 1)
-                total = total + _dot(joined, jnp.concatenate([w for w, _ in rest]))
+                joined = jnp.concatenate([values[t] for t in rest], 1)
+                total = total + native.dot(joined, rest_weights, b_is_invariant=True)
             return total
 
         self.overrides[found.product] = override
@@ -129,7 +132,9 @@ class MovedProducts:
             ) -> None:
                 left = values.buffer.reshape(-1, values.buffer.shape[-1])
                 right = buffers[slot].reshape(-1, buffers[slot].shape[-1])
-                results[found.place] = results[found.place] + _dot(left, right, transpose_a=True)
+                results[found.place] = results[found.place] + native.dot(
+                    left, right, transpose_a=True
+                )
 
             self.overrides[product] = override
             self._finishers.append(finisher)
@@ -169,7 +174,7 @@ class MovedProducts:
             for slot, _, weights in slots:
                 stacked = buffers[slot]
                 flat = stacked.reshape(-1, stacked.shape[-1])
-                added = _dot(flat, weights, transpose_b=True).reshape(*stacked.shape[:-1], -1)
+                added = native.dot(flat, weights, transpose_b=True).reshape(*stacked.shape[:-1], -1)
                 old = results[found.place]
                 results[found.place] = old + DeviceList(old.dtype, added, old.capacity, old.size)
 
@@ -186,18 +191,17 @@ class MovedProducts:
             weights = self._invariant(product._inputs[1])
             left = product._inputs[0]
             needed = [p for p in parts if p is not None]
+            kept = jnp.concatenate([_rows(weights, p) for p in needed]) if needed else None
 
             def override(
                 inside: dict[Tensor, Any],
                 parts: Any = parts,
-                needed: Any = needed,
-                weights: Any = weights,
+                kept: Any = kept,
                 left: Any = left,
             ) -> Any:
-                if not needed:
+                if kept is None:
                     return [None] * len(parts)
-                kept = jnp.concatenate([_rows(weights, p) for p in needed])
-                columns = _dot(inside[left], kept, transpose_b=True)
+                columns = native.dot(inside[left], kept, transpose_b=True, b_is_invariant=True)
                 results, start = [], 0
                 for part in parts:
                     if part is None:
@@ -234,8 +238,3 @@ class MovedProducts:
 
 def _rows(weights: Any, part: Part) -> Any:
     return weights if part.size is None else weights[part.start : part.start + part.size]
-
-
-def _dot(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
-    contract = ((0 if transpose_a else 1,), (1 if transpose_b else 0,))
-    return lax.dot_general(a, b, (contract, ((), ())), preferred_element_type=a.dtype)

@@ -17,7 +17,7 @@ import jaxlib
 SOURCES = Path(__file__).parent / "src"
 
 # Each is a function of the library and, under the same name, a target that XLA calls.
-TARGETS = ("headrace_dot",)
+TARGETS = ("headrace_dot", "headrace_transpose")
 
 # The bit of oneDNN's enumeration of instruction sets that AVX2 and all later ones have.
 _AVX2 = 4

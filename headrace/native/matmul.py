@@ -15,16 +15,29 @@ from headrace.native.library import available
 _LEAST_MULTIPLICATIONS = 1 << 19
 _LEAST_SIZE = 4
 
+# With more rows than this, what it costs to read a transposed matrix no longer shows.
+_FEW_ROWS = 96
 
-def dot(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+
+def dot(
+    a: Any,
+    b: Any,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    b_is_invariant: bool = False,
+) -> Any:
     """The product of the matrices in the last two axes, transposed first where asked.
 
-    a: [B..., M, K] (or [B..., K, M]).  b: [B..., K, N] (or [B..., N, K]), of the same type.
+    a: [B..., M, K] (or [B..., K, M]).  b: [B..., K, N] (or [B..., N, K]), of the same type. b_is_invariant: in a loop, and
+    `b` is the same in all its iterations.
     Returns [B..., M, N] of that type.
     """
-    if _is_worth_it(a, b, transpose_a, transpose_b) and available():
-        return _native_dot(a, b, bool(transpose_a), bool(transpose_b))
-    return _xla_dot(a, b, transpose_a, transpose_b)
+    if not (_is_worth_it(a, b, transpose_a, transpose_b) and available()):
+        return _xla_dot(a, b, transpose_a, transpose_b)
+    if transpose_b and b_is_invariant and a.shape[-1 if transpose_a else -2] <= _FEW_ROWS:
+        # XLA moves a call out of a loop where its operands do not change (a transposition of its own it leaves inside).
+        b, transpose_b = _native_transpose(b), False
+    return _native_dot(a, b, bool(transpose_a), bool(transpose_b))
 
 
 def _is_worth_it(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> bool:
@@ -48,6 +61,18 @@ def _xla_dot(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
     return lax.dot_general(
         a, b, (((contract[0],), (contract[1],)), (batch, batch)), preferred_element_type=a.dtype
     )
+
+
+@jax.custom_jvp
+def _native_transpose(x: Any) -> Any:
+    shape = (*x.shape[:-2], x.shape[-1], x.shape[-2])
+    result = jax.ShapeDtypeStruct(shape, x.dtype)
+    return jax.ffi.ffi_call("headrace_transpose", result, vmap_method="broadcast_all")(x)
+
+
+@_native_transpose.defjvp
+def _native_transpose_jvp(primals: Any, tangents: Any) -> Any:
+    return _native_transpose(*primals), tangents[0].swapaxes(-1, -2)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))

@@ -8,6 +8,7 @@ import numpy as np
 from headrace import native
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import define
+from headrace.lowering import loop_body
 
 # ---- MatMul
 
@@ -46,7 +47,8 @@ def _sizes(x):
 @matmul.lower
 def _matmul_lower(op, a, b):
     _check_product(op, a, b)
-    return native.dot(a, b, op.attr("transpose_a"), op.attr("transpose_b"))
+    flags = op.attr("transpose_a"), op.attr("transpose_b")
+    return native.dot(a, b, *flags, b_is_invariant=loop_body.is_invariant(b))
 
 
 @matmul.host
@@ -155,7 +157,8 @@ def _product(op, x, y):
     """The product without a transposed copy of its inputs."""
     x = x.conj() if op.attr("adj_x") and np.issubdtype(x.dtype, np.complexfloating) else x
     y = y.conj() if op.attr("adj_y") and np.issubdtype(y.dtype, np.complexfloating) else y
-    return native.dot(x, y, op.attr("adj_x"), op.attr("adj_y"))
+    flags = op.attr("adj_x"), op.attr("adj_y")
+    return native.dot(x, y, *flags, b_is_invariant=loop_body.is_invariant(y))
 
 
 def _matmul_in_float(x, y):

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import headrace as tf
 from headrace import native
-from headrace.native import matmul
+from headrace.lowering import loop_body
+from headrace.native import library, matmul
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
 
@@ -42,6 +44,8 @@ def test_products_of_every_shape_and_transposition():
         for flags in [(False, False), (True, False), (False, True), (True, True)]:
             a, b = operands(batch, rows, inner, columns, *flags)
             got = jax.jit(matmul._native_dot, static_argnums=(2, 3))(a, b, *flags)
+            turned = jax.jit(matmul._native_transpose)(a)
+            np.testing.assert_array_equal(turned, np.swapaxes(a, -1, -2))
             want = expected(a, b, *flags)
             assert got.shape == want.shape and got.dtype == np.float32
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * inner)
@@ -118,3 +122,45 @@ def test_other_products_are_xlas(shapes, dtype):
         a, b = (jnp.zeros(shape, dtype) for shape in shapes)
         text = jax.jit(native.dot).lower(a, b).as_text()
     assert "headrace_dot" not in text and "dot_general" in text
+
+
+def test_what_a_loop_multiplies_by_is_transposed_once_before_it(monkeypatch):
+    x = tf.placeholder(tf.float32, [None, 256])
+    w = tf.get_variable("w", initializer=operands((), 256, 256, 1, False, False)[0] * 0.05)
+    kept = tf.constant(operands((), 256, 256, 1, False, False, seed=1)[0] * 0.05)
+
+    def body(i, y):
+        y = tf.tanh(tf.matmul(y, w, transpose_b=True)) + tf.matmul(y, kept, transpose_b=True)
+        # What changes in the loop, or is only computed in a branch, is left as it is.
+        return i + 1, y + tf.cond(
+            i > 2, lambda: tf.matmul(tf.matmul(y, y, True), w, False, True), lambda: w
+        )[:32]
+
+    y = tf.while_loop(lambda i, y: i < 5, body, [0, x])[1]
+    dw = tf.gradients(tf.reduce_sum(y), w)[0]
+    first = operands((), 32, 256, 1, False, False, seed=2)[0]
+    results = []
+    for on in (False, True):
+        monkeypatch.setattr(library, "_loaded", on)
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            results.append([session.run([y, dw], {x: first}) for _ in range(2)])
+    for want, got in zip(*results, strict=True):
+        for g, w_ in zip(got, want, strict=True):
+            np.testing.assert_allclose(g, w_, atol=1e-5 * abs(w_).max())
+    operand = jnp.zeros((32, 256)), jnp.zeros((256, 256))
+
+    def looped(x, w):
+        def step(i, x):
+            with loop_body.traced():
+                fixed = loop_body.is_invariant(w), loop_body.is_invariant(x)
+                assert fixed == (True, False)
+                return native.dot(x, w, False, True, b_is_invariant=fixed[0])
+
+        assert not loop_body.is_invariant(w)
+        return jax.lax.fori_loop(0, 9, step, x)
+
+    text = jax.jit(looped).lower(*operand).compile().as_text()
+    body, main = text.split("ENTRY")
+    assert "headrace_dot" in body and "headrace_transpose" not in body
+    assert "headrace_transpose" in main
