@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from headrace.core import dtypes
@@ -177,7 +178,9 @@ def trace(
         else:
             _check_static(op, arguments)
             try:
-                results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
+                # XLA keeps the name with what comes of the operation; profiles are read by it.
+                with jax.named_scope(f"{op._name}#"):
+                    results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
             except REFUSED as error:
                 raise op.invalid(str(error)) from error
         store_outputs(op, results, values, fed)

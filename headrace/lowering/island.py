@@ -27,7 +27,7 @@ class Island:
     inputs: tensors whose values come from feeds or earlier segments; static ones are those whose value decides a shape.
     outputs: tensors that are fetched or used by later segments.
     reads, writes: (key, version) of the state that goes in and comes out. donate: the old buffers of what is written are
-    reused, and what comes out must be stored even where a check failed.
+    reused, and what comes out must be stored even where a check failed. label: the name of the program.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class Island:
         free: Sequence[Operation],
         fed: frozenset[Tensor],
         donate: bool,
+        label: str,
     ) -> None:
+        self.label = label
         self.ops, self.inputs, self.static_inputs, self.outputs = (
             ops,
             tuple(inputs),
@@ -93,7 +95,24 @@ class Island:
             found = self._programs[key] = (jitted, collector)
         return found
 
-    def _function(self, static_values: Values, collector: checks.Collector) -> Any:
+    def sizes(
+        self, static_values: Sequence[np.ndarray], arguments: tuple[Any, ...]
+    ) -> dict[Tensor, tuple[tuple[int, ...], int]]:
+        """The shape and the bytes of each tensor in the program for these static values and arguments."""
+        values: Values = {}
+        statics = dict(zip(self.static_inputs, static_values, strict=True))
+        jax.eval_shape(self._function(statics, checks.Collector(), values), *arguments)
+        return {
+            tensor: (tuple(value.shape), int(value.size) * value.dtype.itemsize)
+            for tensor, value in values.items()
+            if isinstance(value, (jax.Array, np.ndarray, np.generic))
+        }
+
+    def _function(
+        self, static_values: Values, collector: checks.Collector, seen: Values | None = None
+    ) -> Any:
+        """The function to compile; each time it is traced, `seen` gets all its values."""
+
         def island(donated: tuple, kept: tuple, inputs: tuple, constants: tuple) -> tuple:
             state = StateView(_not_read)
             for (key, version), value in (*zip(self.donated, donated), *zip(self.kept, kept)):
@@ -105,6 +124,8 @@ class Island:
             collector.checks.clear()
             with checks.collecting(collector):
                 trace(self.ops, values, self._order, state, self._must_fold, self._fed)
+            if seen is not None:
+                seen.update(values)
             outputs = tuple(self._output(t, values, state) for t in self.outputs)
             outcome = checks.outcome_of(collector)
             if outcome and self.donated:
@@ -113,6 +134,7 @@ class Island:
             written = tuple(_strong(state.read(key, version)) for key, version in self.writes)
             return outputs, written, outcome
 
+        island.__name__ = island.__qualname__ = self.label
         return island
 
     def _guarded(self, state: StateView, failed: Any) -> tuple[tuple, tuple]:

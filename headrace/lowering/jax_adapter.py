@@ -6,13 +6,14 @@ Checked with jax 0.10; a release that moves one of them needs a change here and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 from jax._src import array as _array
 from jax._src import config as _config
 from jax._src import core as _core
+from jax._src.lib import _profiler
 
 # The class of concrete arrays: `value.__class__ is ARRAY` costs a tenth of `isinstance(value, jax.Array)`.
 ARRAY: type = _array.ArrayImpl
@@ -37,3 +38,45 @@ def x64() -> Iterator[None]:
     """A block in which int64 and float64 are real (JAX's own default stays as the user set it)."""
     with jax.enable_x64(True):
         yield
+
+
+class Executed(NamedTuple):
+    """One instruction of a program that ran, from `start` to `end` (seconds since the epoch), in a thread or stream."""
+
+    module: str
+    instruction: str
+    lane: int
+    start: float
+    end: float
+
+
+def profiled(run: Callable[[], Any]) -> tuple[Any, list[Executed] | None]:
+    """The result of `run`, and what XLA's profiler saw of programs while it ran; None: a profile was being made already."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    session = _profiler.ProfilerSession(options)
+    try:
+        result = run()
+    finally:
+        try:
+            written = session.stop()
+        except jax.errors.JaxRuntimeError:  # another session is at work, which goes on
+            written = None
+    if written is None:
+        return result, None
+    return result, list(_executed(jax.profiler.ProfileData.from_serialized_xspace(written)))
+
+
+def _executed(profile: Any) -> Iterator[Executed]:
+    begun, lane = 0.0, 0
+    for plane in profile.planes:
+        begun = dict(plane.stats).get("profile_start_time", begun)
+    for plane in profile.planes:
+        for line in plane.lines:
+            lane += 1
+            for event in line.events:
+                stats = dict(event.stats)
+                if "hlo_op" in stats and "hlo_module" in stats and event.duration_ns:
+                    start = (begun + event.start_ns) / 1e9
+                    end = start + event.duration_ns / 1e9
+                    yield Executed(str(stats["hlo_module"]), str(stats["hlo_op"]), lane, start, end)

@@ -29,10 +29,11 @@ from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import HostList, double_room, to_device
 from headrace.passes.prune import prune
-from headrace.passes.segments import Segment, runs_on_host, split
+from headrace.passes.segments import Segment, Split, runs_on_host, split
 from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
 from headrace.runtime.host_rules import declared, is_small, to_numpy
 from headrace.runtime.kernels import run_kernel
+from headrace.runtime.profile import Recorder
 from headrace.runtime.resources import Cell, ResourceStore
 from headrace.runtime.tiny_step import host_call
 
@@ -41,6 +42,8 @@ from headrace.runtime.tiny_step import host_call
 _MAX_KERNELS_TO_INTERPRET = 6
 
 Observer = Callable[[Operation, float, float, list[Any]], None]
+# Who is told of operations, and who of programs, while a step is traced.
+Watch = tuple[Observer, Recorder]
 
 
 class Step:
@@ -65,7 +68,7 @@ class Step:
         if not partial:
             self.check_sources(self.ops)
         self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed)
-        self.split = split(self.ops, fed, self.fetches)
+        self.split = self._cut()
         self._runs: dict[Any, int] = {}
         self._lock = threading.Lock()
         self._islands: dict[int, Island] = {}
@@ -79,6 +82,14 @@ class Step:
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
 
     # ---- planning
+
+    def _cut(self) -> Split:
+        """The segments of the step."""
+        return split(self.ops, self.fed, self.fetches)
+
+    def _donates(self, number: int) -> bool:
+        """Whether segment `number` may write over what it reads: nothing after it can fail."""
+        return number == len(self.split.segments) - 1
 
     def check_sources(self, ops: Iterable[Operation]) -> None:
         """Raises InvalidArgumentError: one of `ops` is a placeholder that is not fed."""
@@ -221,7 +232,7 @@ class Step:
             if observe is None and not deadline:
                 self._run_ops(self.ops, values, self.order, state, set(), self.fed)
             else:
-                self._run_watched(values, state, observe, deadline)
+                self._run_watched(self.ops, values, state, observe, deadline)
             results = self._results(values, state)
             self.commit(state.written)
         return results
@@ -244,9 +255,14 @@ class Step:
             store_outputs(op, self.evaluate(op, values, state, order), values, fed)
 
     def _run_watched(
-        self, values: Values, state: StateView, observe: Observer | None, deadline: float
+        self,
+        ops: Sequence[Operation],
+        values: Values,
+        state: StateView,
+        observe: Observer | None,
+        deadline: float = 0.0,
     ) -> None:
-        for op in self.ops:
+        for op in ops:
             if self.is_handle(op):
                 continue
             if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
@@ -257,7 +273,7 @@ class Step:
                 )
             start = time.time()
             results = self.evaluate(op, values, state)
-            found = list(results) if isinstance(results, (list, tuple)) else [results]
+            found = _as_list(results)
             for result in found:
                 if result.__class__ is ARRAY:
                     result.block_until_ready()
@@ -273,6 +289,26 @@ class Step:
         Raises DeadlineExceededError: `deadline` (of `time.monotonic`) has passed; nothing has changed then.
         """
         return self._interpret(feed_values, observe, deadline or 0.0)
+
+    def run_traced(
+        self, feed_values: list[Any], observe: Observer, recorder: Recorder
+    ) -> list[Any]:
+        """Runs the step the way it runs otherwise: what is compiled, as programs, of which `recorder` is told.
+
+        observe(op, start, end, outputs) is told of each operation that runs by itself.
+        """
+        key = tuple(v.shape for v in feed_values)
+        runs = self._runs.get(key, 0)
+        tiny = host_call(self.ops, self.split.free, self.feeds, self.fetches)
+        alone = tiny is not None and not self.order.writers
+        if alone or (runs == 0 and self._interpretable):
+            results = self._interpret(feed_values, observe)
+        else:
+            results = recorder.profile(
+                lambda: self._run_segments(feed_values, watch=(observe, recorder))
+            )
+        self._runs[key] = runs + 1
+        return results
 
     @staticmethod
     def is_handle(op: Operation) -> bool:
@@ -316,7 +352,9 @@ class Step:
         self._specialise()
         return results
 
-    def _run_segments(self, feed_values: list[Any], interpreted: bool = False) -> list[Any]:
+    def _run_segments(
+        self, feed_values: list[Any], interpreted: bool = False, watch: Watch | None = None
+    ) -> list[Any]:
         """Runs segment after segment; islands as programs, or operation by operation where `interpreted` is set."""
         self.ensure_generators()
         segments = self.split.segments
@@ -337,7 +375,7 @@ class Step:
                     try:
                         if not interpreted:
                             last = number == len(segments) - 1
-                            self._run_island(island, values, state, last)
+                            self._run_island(island, values, state, last, watch)
                             committed = last
                     except NotCompilable:
                         # Found out while tracing, before any of it ran.
@@ -345,12 +383,17 @@ class Step:
                         interpreted = True
                 if interpreted:
                     self._add_free(segment.ops, values)
-                    self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
+                    if watch is None:
+                        self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
+                    else:
+                        self._run_watched(segment.ops, values, state, watch[0])
                 elif not segment.is_island:
                     for op in segment.ops:
-                        store_outputs(
-                            op, self._evaluate_on_host(op, values, state), values, self.fed
-                        )
+                        start = time.time()
+                        found = self._evaluate_on_host(op, values, state)
+                        if watch is not None:
+                            watch[0](op, start, time.time(), _as_list(found))
+                        store_outputs(op, found, values, self.fed)
             results = self._results(values, state)
             # Another step may have used up the buffers that a last island has stored already.
             if not committed:
@@ -410,7 +453,6 @@ class Step:
             and any(op in inside for op in self.order.writers.get(self.order.key(t) or "", ()))
         ]
         reads, writes = self._island_state(segment, outputs)
-        last = number == len(self.split.segments) - 1
         return Island(
             segment.ops,
             traced,
@@ -422,7 +464,8 @@ class Step:
             self.split.must_fold,
             free,
             self.fed,
-            donate=last,
+            donate=self._donates(number),
+            label=f"island_{number}",
         )
 
     @property
@@ -482,27 +525,35 @@ class Step:
             for key, version in (*island.donated, *island.kept)
         )
 
-    def _run_island(self, island: Island, values: Values, state: StateView, last: bool) -> None:
+    def _run_island(
+        self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
+    ) -> None:
         for tensor in (*island.inputs, *island.static_inputs):
             if tensor not in values and tensor._op in self.split.free:
                 values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
         while True:
             try:
-                self._call_island(island, values, state, last)
+                self._call_island(island, values, state, last, watch)
                 return
             except RoomExceeded as exceeded:
                 # Nothing has come of the run: it is made again, with room for more elements.
                 double_room(exceeded.op)
                 island.forget_programs()
 
-    def _call_island(self, island: Island, values: Values, state: StateView, last: bool) -> None:
+    def _call_island(
+        self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
+    ) -> None:
         static = [np.asarray(values[t]) for t in island.static_inputs]
         inputs = tuple(for_program(values[t], t) for t in island.inputs)
         program, collector = island.program(static)
         with self.resources.lock, jax.enable_x64(True):
             donated = tuple(self._present(state, *r) for r in island.donated)
             kept = tuple(self._present(state, *r) for r in island.kept)
-            outputs, written, outcome = program(donated, kept, inputs, island.constants)
+            arguments = (donated, kept, inputs, island.constants)
+            if watch is not None:
+                outputs, written, outcome = watch[1].call(island, program, arguments, static)
+            else:
+                outputs, written, outcome = program(*arguments)
             if outcome:
                 try:
                     raise_if_failed(outcome, collector)
@@ -660,6 +711,11 @@ class Step:
             return outputs
 
         return call
+
+
+def _as_list(results: Any) -> list[Any]:
+    """The outputs that a rule gave."""
+    return list(results) if isinstance(results, (list, tuple)) else [results]
 
 
 def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callable[[tuple], Any]:

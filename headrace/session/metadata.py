@@ -10,6 +10,8 @@ from tensorboard.compat.proto import config_pb2, graph_pb2, step_stats_pb2
 
 from headrace.graph.operation import Operation
 from headrace.passes.fold import folded, to_nodes
+from headrace.runtime.profile import ProgramTimes, Recorder
+from headrace.runtime.step import Step
 
 if TYPE_CHECKING:
     from headrace.session.session import BaseSession
@@ -28,40 +30,136 @@ class NodeTimes:
         return list(self._stats.values())
 
     def __call__(self, op: Operation, start: float, end: float, outputs: list[Any]) -> None:
-        """Adds one operation that ran from `start` to `end` (seconds since the epoch)."""
-        device = self._device_of(op)
-        stats = self._stats.get(device)
-        if stats is None:
-            stats = self._stats[device] = step_stats_pb2.DeviceStepStats(device=device)
-        micros, duration = int(start * 1e6), max(1, int((end - start) * 1e6))
-        node = stats.node_stats.add(
-            node_name=op._name,
-            all_start_micros=micros,
-            op_start_rel_micros=0,
-            op_end_rel_micros=duration,
-            all_end_rel_micros=duration,
-            timeline_label=f"{op._name} = {op.type}({', '.join(t._op._name for t in op._inputs)})",
-            scheduled_micros=micros,
-        )
+        """Adds one operation that ran by itself from `start` to `end` (seconds since the epoch)."""
+        node = self._add(op, op._name, start, end, _label(op._name, op))
         total = 0
         for slot, value in enumerate(outputs):
             size = int(getattr(value, "nbytes", 0))
             total += size
-            output = node.output.add(slot=slot)
-            tensor = output.tensor_description
-            tensor.dtype = op._outputs[slot]._dtype.base_dtype.as_datatype_enum
-            for dim in getattr(value, "shape", ()):
-                tensor.shape.dim.add(size=dim)
-            tensor.allocation_description.requested_bytes = size
-            tensor.allocation_description.allocated_bytes = size
-            tensor.allocation_description.allocator_name = "cpu"
+            described = _add_output(node, op, slot, getattr(value, "shape", ()), size)
+            described.allocated_bytes = size
+            described.allocator_name = "cpu"
         node.memory.add(allocator_name="cpu", total_bytes=total, peak_bytes=total)
+
+    def add_program(self, times: ProgramTimes) -> None:
+        """Adds a program, and the operations in it: with the time of their instructions where there is a profile."""
+        island = times.island
+        self._add_whole(times)
+        by_name = {op._name: op for op in island.ops}
+        described: set[Operation] = set()
+        for part in times.nodes:
+            op = by_name.get(part.node)
+            name = (
+                "/".join(filter(None, (part.node, part.body)))
+                or f"{island.label}/{part.instruction}"
+            )
+            notes = [f"{part.count} times"] if part.count > 1 else []
+            notes += [f"fused with {', '.join(part.fused)}"] if part.fused else []
+            label = (
+                f"{name} = {part.instruction}()" if op is None or part.body else _label(name, op)
+            )
+            node = self._add(
+                op or island.ops[0], name, part.start, part.end, _with_notes(label, notes)
+            )
+            node.thread_id = part.lane
+            if op is not None and not part.body and op not in described:
+                described.add(op)
+                self._describe(node, op, times, is_stored=part.is_result)
+        given = {t._op for t in (*island.inputs, *island.static_inputs)}
+        for op in dict.fromkeys([*island.ops, *(t._op for t in times.sizes if t._op not in given)]):
+            if op not in described:
+                notes = ["no instruction of its own"] if times.nodes else ["in the program"]
+                label = _with_notes(_label(op._name, op), notes)
+                node = self._add(op, op._name, times.start, times.start, label)
+                self._describe(node, op, times, is_stored=False)
+
+    def _add_whole(self, times: ProgramTimes) -> None:
+        island = times.island
+        inputs = ", ".join(t._op._name for t in island.inputs)
+        label = f"{island.label} = XlaProgram({inputs})"
+        node = self._add(island.ops[0], island.label, times.start, times.end, label)
+        memory = node.memory.add(
+            allocator_name="xla",
+            total_bytes=times.temporary + times.results,
+            peak_bytes=times.temporary + times.results + times.arguments,
+        )
+        begun, ended = int(times.start * 1e6), int(times.end * 1e6)
+        memory.allocation_records.add(alloc_micros=begun, alloc_bytes=times.temporary)
+        memory.allocation_records.add(alloc_micros=begun, alloc_bytes=times.results)
+        memory.allocation_records.add(alloc_micros=ended, alloc_bytes=-times.temporary)
+        node.memory_stats.temp_memory_size = times.temporary
+
+    def _add(self, op: Operation, name: str, start: float, end: float, label: str) -> Any:
+        device = self._device_of(op)
+        stats = self._stats.get(device)
+        if stats is None:
+            stats = self._stats[device] = step_stats_pb2.DeviceStepStats(device=device)
+        micros, duration = int(start * 1e6), max(1, round((end - start) * 1e6))
+        if end == start:
+            duration = 0
+        return stats.node_stats.add(
+            node_name=name,
+            all_start_micros=micros,
+            op_start_rel_micros=0,
+            op_end_rel_micros=duration,
+            all_end_rel_micros=duration,
+            timeline_label=label,
+            scheduled_micros=micros,
+            all_start_nanos=int(start * 1e9),
+            op_end_rel_nanos=int((end - start) * 1e9),
+            all_end_rel_nanos=int((end - start) * 1e9),
+            scheduled_nanos=int(start * 1e9),
+        )
+
+    @staticmethod
+    def _describe(node: Any, op: Operation, times: ProgramTimes, is_stored: bool) -> None:
+        """Adds the shapes of what `op` gave in a program; it has memory of its own where it `is_stored`."""
+        total = 0
+        for slot, tensor in enumerate(op._outputs):
+            if tensor in times.sizes:
+                shape, size = times.sizes[tensor]
+                _add_output(node, op, slot, shape, size)
+                total += size
+        if is_stored:
+            node.memory.add(allocator_name="xla", total_bytes=total, peak_bytes=total)
+
+
+def _label(name: str, op: Operation) -> str:
+    return f"{name} = {op.type}({', '.join(t._op._name for t in op._inputs)})"
+
+
+def _with_notes(label: str, notes: list[str]) -> str:
+    return f"{label} [{'; '.join(notes)}]" if notes else label
+
+
+def _add_output(node: Any, op: Operation, slot: int, shape: Any, size: int) -> Any:
+    """Adds an output's type, shape and size; returns its AllocationDescription."""
+    tensor = node.output.add(slot=slot).tensor_description
+    tensor.dtype = op._outputs[slot]._dtype.base_dtype.as_datatype_enum
+    for dim in shape:
+        tensor.shape.dim.add(size=dim)
+    tensor.allocation_description.requested_bytes = size
+    return tensor.allocation_description
+
+
+def _run_watched(
+    step: Step, arrays: list[Any], options: Any, times: NodeTimes | None, deadline: float | None
+) -> list[Any]:
+    software = options is not None and options.trace_level == config_pb2.RunOptions.SOFTWARE_TRACE
+    if times is None or deadline is not None or software:
+        return step.run_observed(arrays, times, deadline)
+    recorder = Recorder()
+    results = step.run_traced(arrays, times, recorder)
+    for program in recorder.times():
+        times.add_program(program)
+    return results
 
 
 def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_metadata: Any) -> Any:
     """`Session.run` with RunOptions and RunMetadata protos (either may be None).
 
-    With a trace level above NO_TRACE the step is run operation by operation, so that each has a time of its own.
+    SOFTWARE_TRACE runs the step operation by operation, so that each has a time of its own; higher levels run it as it runs
+    otherwise, and take the times of the operations in a program from XLA's profile.
     Raises TypeError: not these protos. DeadlineExceededError: longer than `timeout_in_ms`; no variable has changed.
     """
     if options is not None and not isinstance(options, config_pb2.RunOptions):
@@ -82,7 +180,7 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
         run_metadata.Clear()
     if traced or deadline is not None:
         times = NodeTimes(device_of) if traced else None
-        results = step.run_observed(arrays, times, deadline)
+        results = _run_watched(step, arrays, options, times, deadline)
         if run_metadata is not None and times is not None:
             run_metadata.step_stats.dev_stats.extend(times.stats)
     else:
