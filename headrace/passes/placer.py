@@ -75,7 +75,7 @@ class Placer:
         fresh = [op for op in new if op not in self._group_of]
         try:
             for op in fresh:
-                self._group_of[op] = _Group(_parse(op), _cpu_only(op), members=[op])
+                self._group_of[op] = _Group(_parse(op), cpu_only(op), members=[op])
             for op in fresh:
                 self._join_resources(op)
             for op in fresh:
@@ -265,7 +265,7 @@ def _parse(op: Operation) -> Components:
     return device_spec.parse(op._device) if op._device else _ANYWHERE
 
 
-def _cpu_only(op: Operation) -> bool:
+def cpu_only(op: Operation) -> bool:
     """Whether only the host has a kernel for `op`."""
     definition = op._definition
     if definition.host_only:

@@ -88,6 +88,11 @@ def cpu_devices(count: int) -> list[Any]:
     return [found[i % len(found)] for i in range(count)]
 
 
+def default_device() -> Any:
+    """The device of JAX that computes where nothing says another."""
+    return jax.config.jax_default_device or jax.local_devices()[0]  # type: ignore[attr-defined]
+
+
 def local_devices(config: Any = None) -> tuple[Device, ...]:
     """The devices of a session with this ConfigProto: as many CPU devices as it asks for (1), then the accelerators.
 

@@ -18,10 +18,15 @@ class Cell:
 
 
 class ResourceStore:
-    """Variables and other resources by name. `lock` is held while a step reads and commits state."""
+    """Variables and other resources by name. `lock` is held while a step reads and commits state.
+
+    A step may hold `lock` in one thread while others run its operations: what they need of the store has a lock of its own.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self._guard = threading.RLock()
+        self._when_closed: dict[Any, Callable[[], None]] = {}
         self._cells: dict[str, Cell] = {}
         self._objects: dict[Any, Any] = {}
 
@@ -29,28 +34,47 @@ class ResourceStore:
         """The cell of `key`, made where there is none."""
         found = self._cells.get(key)
         if found is None:
-            with self.lock:
+            with self._guard:
                 found = self._cells.setdefault(key, Cell(key))
         return found
 
     def get_or_make(self, key: Any, make: Callable[[], Any]) -> Any:
         """The host's resource of this key (a queue, a table), made by `make` the first time."""
-        with self.lock:
+        with self._guard:
             if key not in self._objects:
                 self._objects[key] = make()
             return self._objects[key]
 
     def objects(self) -> dict[Any, Any]:
         """A copy of the host's resources by key."""
-        with self.lock:
+        with self._guard:
             return dict(self._objects)
 
     def clear(self, containers: tuple[str, ...] = ()) -> None:
         """Forgets everything, or what lives in the containers of these names."""
-        with self.lock:
+        with self._guard:
             if not containers:
                 self._cells.clear()
                 self._objects.clear()
                 return
             for key in [k for k in self._cells if k.partition("|")[0] in containers and "|" in k]:
                 self._cells[key].value = None
+
+    def when_closed(self, key: Any, callback: Callable[[], None]) -> None:
+        """Has `callback` called when the session is closed, unless `forget(key)` comes first."""
+        with self._guard:
+            self._when_closed[key] = callback
+
+    def forget(self, key: Any) -> None:
+        """Takes back `when_closed(key, ...)`."""
+        with self._guard:
+            self._when_closed.pop(key, None)
+
+    def close(self) -> None:
+        """Stops what waits or runs, and forgets everything."""
+        with self._guard:
+            callbacks = list(self._when_closed.values())
+            self._when_closed.clear()
+        for callback in callbacks:
+            callback()
+        self.clear()

@@ -7,7 +7,9 @@ from typing import Any
 
 from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
-from headrace.passes.placer import Placer
+from headrace.passes.placer import Placer, cpu_only
+from headrace.passes.segments import is_constant
+from headrace.runtime.devices import Device, default_device
 
 
 class Placement:
@@ -20,6 +22,7 @@ class Placement:
         self._log = config is not None and config.log_device_placement
         self._pruned = config is not None and config.graph_options.place_pruned_graph
         self._placer: Placer | None = None
+        self._by_name: dict[str, Device] = {}
         self._seen = 0  # operations of the graph looked at
         if self._log:
             self._print_mapping()
@@ -46,8 +49,24 @@ class Placement:
         found = self._placer.device_of(op) if self._placer is not None else None
         return found or self._session._devices[0].name
 
+    def device(self, op: Operation) -> Device:
+        """The device of `op`, which has been placed."""
+        return self._by_name[self.device_of(op)]
+
+    def on_default_device(self, ops: Iterable[Operation]) -> bool:
+        """Whether all that XLA computes of `ops` is on the device that JAX uses where nobody says another."""
+        devices = self._session._devices
+        default = default_device()
+        if len(devices) == 1:
+            return devices[0].physical is default
+        first = next((d for d in devices if d.physical is default), None)
+        return first is not None and all(
+            self.device_of(op) == first.name or is_constant(op) or cpu_only(op) for op in ops
+        )
+
     def _make_placer(self) -> Placer:
-        names = [device.name for device in self._session._devices]
+        self._by_name = {device.name: device for device in self._session._devices}
+        names = list(self._by_name)
         self._placer = Placer(names, self._soft)
         return self._placer
 

@@ -18,6 +18,7 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.jax_adapter import ARRAY
 from headrace.runtime import devices
+from headrace.runtime.device_step import DeviceStep
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
 from headrace.session import feeds as feeding
@@ -208,8 +209,6 @@ class BaseSession:
         self._check_open()
         parsed = Fetches(self._graph, fetches)
         step = self._step_for(parsed, tensors)
-        with self._lock:
-            self._placement.place(self._graph, step.ops)
         prepared = _Prepared(step, parsed, tensors)
         # Nothing to compute: the hot path of an operation that only orders others.
         prepared.raw = self._nothing_to_do(step, parsed)
@@ -223,12 +222,22 @@ class BaseSession:
         key = ("step", tuple(parsed.tensors), tuple(parsed.targets), tensors)
         found = self._prepared.get(key)
         if found is None or found.mutations != self._graph._mutations:
-            step = Step(self._graph, parsed.tensors, parsed.targets, tensors, self._resources)
+            step = self._make_step(parsed, tensors)
             found = _Prepared(step, parsed, tensors)
             found.raw = None
             with self._lock:
                 self._prepared[key] = found
         return found.step
+
+    def _make_step(self, parsed: Fetches, tensors: tuple[Tensor, ...]) -> Step:
+        """Plans a step, over several devices where its operations are on several."""
+        parts = self._graph, parsed.tensors, parsed.targets, tensors, self._resources
+        step = Step(*parts)
+        with self._lock:
+            self._placement.place(self._graph, step.ops)
+        if self._placement.on_default_device(step.ops):
+            return step
+        return DeviceStep(*parts, device_of=self._placement.device)
 
     @staticmethod
     def _nothing_to_do(step: Step, parsed: Fetches) -> Callable[[], Any] | None:
@@ -363,7 +372,7 @@ class BaseSession:
         if not self._closed:
             self._closed = True
             self._prepared.clear()
-            self._resources.clear()
+            self._resources.close()
 
     def __del__(self) -> None:
         # Nothing outside this object holds the session's state: there is nothing to release.

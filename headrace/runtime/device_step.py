@@ -1,0 +1,403 @@
+"""A step whose operations are on several devices: its segments run as soon as what they need is there.
+
+Until it has succeeded a step changes nothing: its programs leave the buffers that they read alone, what they write goes into
+the step's own view of the state, and that is filed at the end, while the session's lock is held. So a failure, a time limit
+or a session that is closed leave every variable as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from headrace.core import errors
+from headrace.graph.graph import Graph
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.lowering import context
+from headrace.lowering.checks import RoomExceeded, raise_if_failed
+from headrace.lowering.evaluate import Values, store_outputs
+from headrace.lowering.island import Island
+from headrace.lowering.jax_adapter import ARRAY
+from headrace.lowering.not_compilable import NotCompilable
+from headrace.lowering.state import StateView
+from headrace.lowering.tensor_list import DeviceList, HostList, double_room
+from headrace.passes.device_split import DeviceSplit, split_by_device
+from headrace.passes.partition import rendezvous_key
+from headrace.passes.segments import Split
+from headrace.passes.state_order import INITIAL, StateOrder, is_handle
+from headrace.runtime.device_executor import Arrival, Execution, Node, timed_out
+from headrace.runtime.devices import Device
+from headrace.runtime.rendezvous import LocalRendezvous
+from headrace.runtime.resources import ResourceStore
+from headrace.runtime.step import Observer, Step, for_program, uninitialised
+
+
+class DeviceStep(Step):
+    """The plan for one set of fetches, targets and feeds over several devices.
+
+    device_of: the device of each operation.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        fetches: Sequence[Tensor],
+        targets: Sequence[Operation],
+        feeds: Sequence[Tensor],
+        resources: ResourceStore,
+        partial: bool = False,
+        *,
+        device_of: Callable[[Operation], Device],
+    ) -> None:
+        self.device_of = device_of
+        super().__init__(graph, fetches, targets, feeds, resources, partial)
+        self._devices = {s.device: self.device_of(s.ops[0]) for s in self.split.segments}
+        self._home = self._find_homes()
+        self._nodes, self._arrivals = self._plan_nodes()
+        self._alone = not any(n.waits_for_state for n in self._nodes)
+
+    # ---- planning
+
+    def _cut(self) -> Split:
+        return split_by_device(
+            self.ops, self.fed, self.fetches, self.order, lambda op: self.device_of(op).name
+        )
+
+    def _donates(self, number: int) -> bool:
+        return False
+
+    def _find_alone(self) -> int | None:
+        return None
+
+    def _find_homes(self) -> dict[str, Device]:
+        """The device of each variable: that of its handle, or of a random operation that has a generator."""
+        found = {key: self.device_of(op) for key, op in self.order.generators.items()}
+        for op in self.ops:
+            if self.is_handle(op):
+                key = self.order.key(op._outputs[0])
+                if key is not None:
+                    found[key] = self.device_of(op)
+        return found
+
+    def _plan_nodes(self) -> tuple[list[Node], list[Arrival]]:
+        split = self.split
+        assert isinstance(split, DeviceSplit)
+        nodes = [
+            Node(number, self._devices[s.device], not s.is_island)
+            for number, s in enumerate(split.segments)
+        ]
+        arrivals: list[Arrival] = []
+        wanted: dict[tuple[Any, str], list[int]] = {}
+        for node, sources in zip(nodes, split.waits_for, strict=True):
+            heard_of: set[int] = set()
+            for tensor in dict.fromkeys(
+                t for op in split.segments[node.number].ops for t in op._inputs
+            ):
+                source = split.segment_of.get(tensor._op)
+                if tensor in self.fed or source is None or nodes[source].device is node.device:
+                    continue
+                if not is_handle(tensor):
+                    wanted.setdefault((tensor, node.device.name), []).append(node.number)
+                    heard_of.add(source)
+            for source in sources:
+                if nodes[source].device is node.device:
+                    nodes[source].followers.append(node.number)
+                    node.waits += 1
+                elif source not in heard_of:
+                    wanted.setdefault((source, node.device.name), []).append(node.number)
+        for count, ((what, name), followers) in enumerate(wanted.items(), 1):
+            is_tensor = isinstance(what, Tensor)
+            sender = nodes[split.segment_of[what._op] if is_tensor else what]
+            op = what._op if is_tensor else split.segments[what].ops[-1]
+            device = self._devices[name]
+            key = rendezvous_key(
+                sender.device.name, sender.device.incarnation, name, f"edge_{count}_{op._name}"
+            )
+            sender.sends.append((key, what if is_tensor else None, device))
+            arrivals.append(Arrival(key, what if is_tensor else None, device, tuple(followers)))
+            for number in followers:
+                nodes[number].waits += 1
+        self._hold_back(nodes, split)
+        return nodes, arrivals
+
+    def _hold_back(self, nodes: list[Node], split: DeviceSplit) -> None:
+        """A step that writes variables holds the session's lock, so what may wait for another step must run before."""
+        waiting = {
+            number
+            for number, segment in enumerate(split.segments)
+            if not segment.is_island and any(self._may_wait(op) for op in segment.ops)
+        }
+        if not waiting or not self.order.writers:
+            return
+        before: set[int] = set()
+        for number in range(len(nodes) - 1, -1, -1):
+            if number in waiting or number in before:
+                before.add(number)
+                before |= split.waits_for[number]
+        for node in nodes:
+            node.waits_for_state = node.number not in before
+
+    # ---- running
+
+    def run(self, feed_values: list[Any]) -> list[Any]:
+        """Runs the step. `feed_values` are arrays of the feeds' types; returns arrays of the fetches."""
+        return self.run_until(feed_values, None)
+
+    def run_until(self, feed_values: list[Any], deadline: float | None) -> list[Any]:
+        """As `run`. Raises DeadlineExceededError: `deadline` (of `time.monotonic`) comes before the end."""
+        key = tuple(v.shape for v in feed_values)
+        interpreted = self._interpretable and key not in self._runs
+        self.ensure_generators()
+        run = _Run(self, feed_values, interpreted, deadline)
+        self.resources.when_closed(run, run.close)
+        try:
+            results = run.results()
+        finally:
+            self.resources.forget(run)
+        self._runs[key] = 1
+        return results
+
+    def run_observed(
+        self, feed_values: list[Any], observe: Observer | None, deadline: float | None
+    ) -> list[Any]:
+        """Runs the step, operation by operation where `observe` is given, which is told of each."""
+        if observe is None:
+            return self.run_until(feed_values, deadline)
+        return super().run_observed(feed_values, observe, deadline)
+
+    def run_traced(self, feed_values: list[Any], observe: Observer, recorder: Any) -> list[Any]:
+        """Runs the step operation by operation: each has a time of its own, and its device."""
+        return self._interpret(feed_values, observe)
+
+    def evaluate(
+        self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
+    ) -> Any:
+        """Runs one operation on its device; one of a body runs where the operation that calls it does."""
+        if op._graph is not self.graph:
+            return super().evaluate(op, values, state, order)
+        device = self.device_of(op)
+        here = {t: placed(values[t], device) for t in op._inputs if t in values}
+        with jax.default_device(device.physical):
+            return super().evaluate(op, here, StateOnDevice(state, device), order)
+
+    def run_node(self, run: _Run, node: Node) -> None:
+        """Runs a segment, as a program or operation by operation."""
+        segment = self.split.segments[node.number]
+        values, state, device = run.values[node.device.name], run.state, node.device
+        with context.running(self), jax.default_device(device.physical):
+            interpreted = run.interpreted or node.number in self._not_compilable
+            if segment.is_island and not interpreted:
+                island = self._islands.get(node.number) or self._make_island(node.number, segment)
+                if not self._lacks_state_of_branches(island, state):
+                    try:
+                        self._run_program(island, values, state, device)
+                        return
+                    except NotCompilable:
+                        self._not_compilable.add(node.number)
+            self._add_free(segment.ops, values)
+            if segment.is_island:
+                self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
+                return
+            local = StateOnDevice(state, device)
+            for op in segment.ops:
+                store_outputs(op, self._evaluate_on_host(op, values, local), values, self.fed)
+
+    def _run_program(
+        self, island: Island, values: Values, state: StateView, device: Device
+    ) -> None:
+        self._add_free(island.ops, values)
+        while True:
+            static = [np.asarray(values[t]) for t in island.static_inputs]
+            inputs = tuple(for_program(values[t], t) for t in island.inputs)
+            kept = tuple(placed(state.read(*version), device) for version in island.kept)
+            program, collector = island.program(static)
+            try:
+                with jax.enable_x64(True):
+                    outputs, written, outcome = program((), kept, inputs, island.constants)
+                if outcome:
+                    raise_if_failed(outcome, collector)
+            except RoomExceeded as exceeded:
+                double_room(exceeded.op)
+                island.forget_programs()
+                continue
+            for (key, version), value in zip(island.writes, written, strict=True):
+                state.write(key, version, value)
+            values.update(zip(island.outputs, outputs, strict=True))
+            return
+
+    def value_of(self, tensor: Tensor, run: _Run) -> Any:
+        """The value of a fetched tensor, from the device that computed it."""
+        number = self.split.segment_of.get(tensor._op)  # type: ignore[attr-defined]
+        values: Values = run.feeds
+        if tensor not in self.fed and number is not None:
+            values = run.values[self.split.segments[number].device]
+        return self.fetched(tensor, values, run.state)
+
+    def at_home(self, key: str, value: Any) -> Any:
+        """The value of a variable on the device of the variable: an operation elsewhere may have written it."""
+        home = self._home.get(key)
+        return value if home is None else placed(value, home)
+
+    def load(self, key: str) -> Any:
+        """The value of a variable from before the run."""
+        value = self.resources.cell(key).value
+        if value is None:
+            raise uninitialised(self.order.initial_reads.get(key), key)
+        return value
+
+
+class _Run:
+    """One run of a DeviceStep: the values on each device, its view of the state, and its end."""
+
+    def __init__(
+        self, step: DeviceStep, feed_values: list[Any], interpreted: bool, deadline: float | None
+    ) -> None:
+        self.step, self.interpreted, self._deadline = step, interpreted, deadline
+        self.feeds: Values = dict(zip(step.feeds, feed_values, strict=True))
+        self.values: dict[str, Values] = {
+            name: {t: placed(v, device) for t, v in self.feeds.items()}
+            for name, device in step._devices.items()
+        }
+        self.state = StateView(step.load)
+        self._execution = Execution(
+            step._nodes,
+            step._arrivals,
+            LocalRendezvous(),
+            lambda node: step.run_node(self, node),
+            self._take,
+            self._put,
+        )
+
+    def close(self) -> None:
+        """Ends the run because the session is closed."""
+        self._execution.abort(errors.CancelledError(None, None, "Session has been closed."))
+
+    def results(self) -> list[Any]:
+        """Runs everything and files what was written. Raises the first error; nothing has changed then."""
+        step, execution = self.step, self._execution
+        try:
+            if step._alone:
+                with self._alone_with_state():
+                    execution.start()
+                    return self._end()
+            # Nothing is written before the others have run, and they see the variables as copies.
+            with step.resources.lock:
+                self._copy_state()
+            execution.start()
+            self._check(execution.wait_for_others(self._remaining()))
+            with self._alone_with_state():
+                execution.give_state()
+                return self._end()
+        except BaseException as error:
+            execution.abort(error)  # whatever has not started need not
+            raise
+
+    @contextlib.contextmanager
+    def _alone_with_state(self) -> Iterator[None]:
+        """Holds the lock of the session, if the step has to do with variables at all."""
+        step = self.step
+        if not step.order.writers and not step.order.initial_reads:
+            yield
+            return
+        remaining = self._remaining()
+        if not step.resources.lock.acquire(timeout=-1 if remaining is None else remaining):
+            raise timed_out()
+        try:
+            yield
+        finally:
+            step.resources.lock.release()
+
+    def _end(self) -> list[Any]:
+        step = self.step
+        self._check(self._execution.wait(self._remaining()))
+        written = {k: step.at_home(k, v) for k, v in self.state.written.items()}
+        results = [step.value_of(t, self) for t in step.fetches]
+        if self._deadline is not None:
+            self._wait_for_values([*results, *written.values()])
+        # A buffer that is a variable's may be used up by the next step.
+        stored = {id(v) for v in (*written.values(), *self._initial_values())}
+        results = [np.array(r) if id(r) in stored else r for r in results]
+        if self._execution.error is not None:
+            raise self._execution.error
+        step.commit(written)
+        return results
+
+    def _initial_values(self) -> list[Any]:
+        cells = map(self.step.resources.cell, self.step.order.initial_reads)
+        return [c.value for c in cells if c.value.__class__ is ARRAY]
+
+    def _copy_state(self) -> None:
+        for key in self.step.order.initial_reads:
+            value = self.step.resources.cell(key).value
+            if value is not None:
+                self.state.put(key, INITIAL, np.array(value))
+
+    def _remaining(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _check(self, in_time: bool) -> None:
+        if not in_time:
+            self._execution.abort(timed_out())
+        if self._execution.error is not None:
+            raise self._execution.error
+
+    def _wait_for_values(self, values: Sequence[Any]) -> None:
+        """Waits for what devices still compute; a program cannot be stopped, but it need not be waited for."""
+        waiting = [v for v in values if v.__class__ is ARRAY]
+        while waiting := [v for v in waiting if not v.is_ready()]:
+            self._check(self._remaining() != 0.0)
+            time.sleep(0.0005)
+
+    def _take(self, node: Node, what: Tensor | None, target: Device) -> Any:
+        return None if what is None else placed(self.values[node.device.name][what], target)
+
+    def _put(self, device: Device, what: Tensor | None, value: Any) -> None:
+        if what is not None:
+            self.values[device.name][what] = value
+
+
+class StateOnDevice(StateView):
+    """The state of a run as operations on one device see it: values that are elsewhere come to them."""
+
+    __slots__ = ("_device", "_whole")
+
+    def __init__(self, whole: StateView, device: Device) -> None:
+        self._whole, self._device = whole, device
+
+    def read(self, key: str, version: int) -> Any:
+        """The value that write number `version` left, on the device."""
+        return placed(self._whole.read(key, version), self._device)
+
+    def write(self, key: str, version: int, value: Any) -> None:
+        """Sets what write number `version` leaves."""
+        self._whole.write(key, version, value)
+
+    def has(self, key: str, version: int) -> bool:
+        """Whether the version is known to the run."""
+        return self._whole.has(key, version)
+
+    def write_rows(
+        self, key: str, before: int, version: int, kind: str, where: Any, updates: Any
+    ) -> None:
+        """Sets what write number `version` leaves: version `before` with some rows changed."""
+        self._whole.write_rows(key, before, version, kind, where, updates)
+
+
+def placed(value: Any, device: Device) -> Any:
+    """`value` on `device`; what NumPy holds is on every device."""
+    kind = value.__class__
+    if kind is ARRAY:
+        return value if value.device is device.physical else jax.device_put(value, device.physical)
+    if kind is HostList:
+        return HostList(value.dtype, tuple(placed(item, device) for item in value.items))
+    if kind is DeviceList:
+        return jax.device_put(value, device.physical)
+    return value
