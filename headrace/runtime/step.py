@@ -1,0 +1,769 @@
+"""A step: everything that is planned once for a set of fetches and feeds, and then run many times.
+
+The first run of a small step for new shapes is interpreted, operation by operation, with NumPy and cached kernels: what
+runs once (an initialiser, a test) never waits for the compiler. From the second run on its islands are compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from headrace.core import dtypes, errors
+from headrace.graph.graph import Graph
+from headrace.graph.op_def import Effect
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.lowering import context
+from headrace.lowering.checks import Collector, RoomExceeded, raise_if_failed
+from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
+from headrace.lowering.island import Island
+from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64, x64
+from headrace.lowering.not_compilable import NotCompilable
+from headrace.lowering.state import Slot, StateView
+from headrace.lowering.tensor_list import HostList, double_room, to_device
+from headrace.passes.prune import prune
+from headrace.passes.segments import Segment, Split, runs_on_host, split
+from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
+from headrace.runtime.host_rules import declared, is_small, to_numpy
+from headrace.runtime.kernels import run_kernel
+from headrace.runtime.profile import Recorder
+from headrace.runtime.resources import Cell, ResourceStore
+from headrace.runtime.tiny_step import host_call
+
+# Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
+# operations that need one than this is compiled at once.
+_MAX_KERNELS_TO_INTERPRET = 6
+
+Observer = Callable[[Operation, float, float, list[Any]], None]
+# Who is told of operations, and who of programs, while a step is traced.
+Watch = tuple[Observer, Recorder]
+
+
+class Step:
+    """The plan for one set of fetches, targets and feeds in one session."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        fetches: Sequence[Tensor],
+        targets: Sequence[Operation],
+        feeds: Sequence[Tensor],
+        resources: ResourceStore,
+        partial: bool = False,
+    ) -> None:
+        self.graph = graph
+        self.mutations = graph._mutations
+        self.fetches, self.targets, self.feeds = tuple(fetches), tuple(targets), tuple(feeds)
+        self.resources = resources
+        fed = self.fed = frozenset(feeds)
+        roots = [t._op for t in fetches if t not in fed]
+        self.ops = prune([*roots, *targets], fed)
+        if not partial:
+            self.check_sources(self.ops)
+        self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed)
+        self.split = self._cut()
+        self._runs: dict[Any, int] = {}
+        self._lock = threading.Lock()
+        self._islands: dict[int, Island] = {}
+        self._initialisers = self._find_initial_states()
+        self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
+        self.is_empty = not self.split.segments and not fetches
+        self._host_reads = self._find_host_reads()
+        self._alone_from = self._find_alone()
+        self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
+        self._not_compilable: set[int] = set()  # segments that turned out to be no programs
+        self._compiled: Callable[[list[Any]], list[Any]] | None = None
+
+    # ---- planning
+
+    def _cut(self) -> Split:
+        """The segments of the step."""
+        return split(self.ops, self.fed, self.fetches)
+
+    def _donates(self, number: int) -> bool:
+        """Whether segment `number` may write over what it reads: nothing after it can fail."""
+        return number == len(self.split.segments) - 1
+
+    def check_sources(self, ops: Iterable[Operation]) -> None:
+        """Raises InvalidArgumentError: one of `ops` is a placeholder that is not fed."""
+        for op in ops:
+            if op._definition.effects & Effect.SOURCE and op._definition.lower_rule is None:
+                for tensor in op._outputs:
+                    if tensor not in self.fed:
+                        shape = tensor._dims
+                        sizes = ",".join("?" if d is None else str(d) for d in shape or ())
+                        described = f" and shape [{sizes}]" if shape else ""
+                        raise errors.InvalidArgumentError(
+                            None,
+                            op,
+                            f"You must feed a value for placeholder tensor '{op._name}' with dtype "
+                            f"{tensor._dtype.name.replace('float32', 'float').replace('float64', 'double')}"
+                            f"{described}{self._needed_by(tensor)}",
+                        )
+
+    def _needed_by(self, tensor: Tensor) -> str:
+        """Which operation of the step asks for a tensor that is not fed."""
+        user = next((op for op in self.ops if tensor in op._inputs), None)
+        return (
+            f": {user.type} op {user._name!r} needs it, and feed_dict does not have it"
+            if user
+            else ""
+        )
+
+    def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
+        return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
+
+    def _find_host_reads(self) -> list[str]:
+        """The variables that host operations read as they were before the run (a checkpoint reads all of them)."""
+        on_host = {
+            op for segment in self.split.segments if not segment.is_island for op in segment.ops
+        }
+        reads = self.order.initial_reads
+        found = (
+            k
+            for (op, k), v in self.order.read_version.items()
+            if v == INITIAL and op in on_host and k in reads
+        )
+        return list(dict.fromkeys(found))
+
+    def _find_alone(self) -> int | None:
+        """The first segment from which a step that writes variables lets no other step in, so that no update is lost.
+
+        An operation that may wait for another step (for a queue to fill) must not stand behind it. None: nothing is
+        written.
+        """
+        if not self.order.writers:
+            return None
+        for number in range(len(self.split.segments) - 1, -1, -1):
+            segment = self.split.segments[number]
+            if not segment.is_island and any(self._may_wait(op) for op in segment.ops):
+                return number + 1
+        return 0
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether an operation of the step may wait for another step (for a queue to fill)."""
+        return any(self._may_wait(op) for op in self.ops)
+
+    def _may_wait(self, op: Operation) -> bool:
+        definition = op._definition
+        if definition.function_attrs:
+            return True
+        if not definition.host_only or not definition.effects & Effect.STATEFUL:
+            return False
+        return not any(is_handle(t) and self.order.key(t) is not None for t in op._inputs)
+
+    def _count_kernels(self) -> int:
+        kinds = set()
+        for segment in self.split.segments:
+            if segment.is_island:
+                kinds.update(op.type for op in segment.ops if op._definition.host_rule is None)
+        return len(kinds)
+
+    def ensure_generators(self) -> None:
+        for cell, op in self._initialisers:
+            if cell.value is None:
+                cell.value = op._definition.initial_state_rule(op)  # type: ignore[misc]
+
+    def _check_initialised(self) -> None:
+        for cell, op in self._needs:
+            if cell.value is None:
+                raise uninitialised(op, cell.key)
+
+    # ---- running
+
+    def run(self, feed_values: list[Any]) -> list[Any]:
+        """Runs the step. `feed_values` are arrays of the feeds' types; returns arrays of the fetches."""
+        compiled = self._compiled
+        if compiled is not None:
+            return compiled(feed_values)
+        key = tuple(v.shape for v in feed_values)
+        runs = self._runs.get(key, 0)
+        if runs == 0 and self._interpretable:
+            results = self._interpret(feed_values)
+            self._runs[key] = 1
+            return results
+        if runs == 1:
+            tiny = host_call(self.ops, self.split.free, self.feeds, self.fetches)
+            if (
+                tiny is not None
+                and not self.order.writers
+                and all(v.__class__ is np.ndarray for v in feed_values)
+            ):
+                self._compiled = self._tiny_call(tiny)
+                return tiny(feed_values)
+        results = self._run_compiled(feed_values)
+        self._runs[key] = runs + 1
+        return results
+
+    def _tiny_call(
+        self, tiny: Callable[[Sequence[Any]], list[Any]]
+    ) -> Callable[[list[Any]], list[Any]]:
+        """`tiny` for NumPy arrays; arrays that are on a device are left to a program."""
+
+        def call(feed_values: list[Any]) -> list[Any]:
+            for value in feed_values:
+                if value.__class__ is not np.ndarray:
+                    return self._run_segments(feed_values)
+            return tiny(feed_values)
+
+        return call
+
+    def _interpret(
+        self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0
+    ) -> list[Any]:
+        if self._alone_from and observe is None and not deadline:
+            return self._run_segments(feed_values, interpreted=True)
+        self.ensure_generators()
+        values: Values = dict(zip(self.feeds, feed_values, strict=True))
+        state = StateView(self.load)
+        with (
+            context.running(self),
+            self.resources.lock if self._alone_from == 0 else contextlib.nullcontext(),
+        ):
+            self._load_together(state, self.order.initial_reads)
+            if observe is None and not deadline:
+                self._run_ops(self.ops, values, self.order, state, set(), self.fed)
+            else:
+                self._run_watched(self.ops, values, state, observe, deadline)
+            results = self._results(values, state)
+            self.commit(state.written)
+        return results
+
+    def _run_ops(
+        self,
+        ops: Sequence[Operation],
+        values: Values,
+        order: StateOrder,
+        state: StateView,
+        must_fold: set[Operation],
+        fed: frozenset[Tensor],
+    ) -> None:
+        """Interprets operations: of the step, or of a body that one of them calls."""
+        for op in ops:
+            if self.is_handle(op):
+                continue
+            if fed and op._outputs and all(t in fed for t in op._outputs):
+                continue
+            store_outputs(op, self.evaluate(op, values, state, order), values, fed)
+
+    def _run_watched(
+        self,
+        ops: Sequence[Operation],
+        values: Values,
+        state: StateView,
+        observe: Observer | None,
+        deadline: float = 0.0,
+    ) -> None:
+        for op in ops:
+            if self.is_handle(op):
+                continue
+            if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
+                continue
+            if deadline and time.monotonic() > deadline:
+                raise errors.DeadlineExceededError(
+                    None, op, f"Timed out before operation {op._name!r} of the step"
+                )
+            start = time.time()
+            results = self.evaluate(op, values, state)
+            found = _as_list(results)
+            for result in found:
+                if result.__class__ is ARRAY:
+                    result.block_until_ready()
+            if observe is not None:
+                observe(op, start, time.time(), found)
+            store_outputs(op, results, values, self.fed)
+
+    def run_observed(
+        self, feed_values: list[Any], observe: Observer | None, deadline: float | None
+    ) -> list[Any]:
+        """Runs the step operation by operation; `observe(op, start, end, outputs)` is told of each.
+
+        Raises DeadlineExceededError: `deadline` (of `time.monotonic`) has passed; nothing has changed then.
+        """
+        return self._interpret(feed_values, observe, deadline or 0.0)
+
+    def run_traced(
+        self, feed_values: list[Any], observe: Observer, recorder: Recorder
+    ) -> list[Any]:
+        """Runs the step the way it runs otherwise: what is compiled, as programs, of which `recorder` is told.
+
+        observe(op, start, end, outputs) is told of each operation that runs by itself.
+        """
+        key = tuple(v.shape for v in feed_values)
+        runs = self._runs.get(key, 0)
+        tiny = host_call(self.ops, self.split.free, self.feeds, self.fetches)
+        alone = tiny is not None and not self.order.writers
+        if alone or (runs == 0 and self._interpretable):
+            results = self._interpret(feed_values, observe)
+        else:
+            results = recorder.profile(
+                lambda: self._run_segments(feed_values, watch=(observe, recorder))
+            )
+        self._runs[key] = runs + 1
+        return results
+
+    @staticmethod
+    def is_handle(op: Operation) -> bool:
+        """Whether `op` only names a variable."""
+        definition = op._definition
+        return bool(definition.effects & Effect.HANDLE) and not definition.host_only
+
+    def evaluate(
+        self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
+    ) -> Any:
+        """Runs one operation on real values, by its NumPy rule or as a kernel."""
+        arguments = arguments_of(op, values, order or self.order, state, self._run_ops)
+        definition = op._definition
+        if definition.function_attrs and definition.host_rule is not None:
+            return definition.host_rule(op, *arguments)
+        if definition.static_rule is not None and definition.lower_rule is not None:
+            return definition.lower_rule(op, *arguments)  # looks at shapes only
+        if definition.host_rule is not None and (
+            definition.dynamic_shape
+            or definition.known_strings
+            or runs_on_host(op)
+            or is_small(op, arguments)
+        ):
+            return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
+        if definition.lower_rule is None:
+            raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
+        if definition.lower_rule is definition.host_rule and not definition.effects:
+            # One rule for both only passes values on, or adds them: no program is needed, and no copy is made.
+            with x64():
+                return definition.lower_rule(op, *arguments)
+        return run_kernel(op, arguments)
+
+    def _results(self, values: Values, state: StateView) -> list[Any]:
+        """The values of the fetches, none of them a buffer that is stored and that another step may write in place."""
+        stored = {id(value) for value in state.written.values() if value.__class__ is ARRAY}
+        results = [self.fetched(t, values, state) for t in self.fetches]
+        return [np.array(r) if id(r) in stored else r for r in results]
+
+    def _run_compiled(self, feed_values: list[Any]) -> list[Any]:
+        results = self._run_segments(feed_values)
+        self._specialise()
+        return results
+
+    def _run_segments(
+        self, feed_values: list[Any], interpreted: bool = False, watch: Watch | None = None
+    ) -> list[Any]:
+        """Runs segment after segment; islands as programs, or operation by operation where `interpreted` is set."""
+        self.ensure_generators()
+        segments = self.split.segments
+        values: Values = dict(zip(self.feeds, feed_values, strict=True))
+        state = StateView(self.load)
+        everything, committed = interpreted, False
+        with context.running(self), contextlib.ExitStack() as held:
+            if not self._alone_from:
+                self._load_together(state, self._host_reads)
+            for number, segment in enumerate(segments):
+                if number == self._alone_from:
+                    held.enter_context(self.resources.lock)
+                    self._load_together(state, self._host_reads)
+                interpreted = segment.is_island and (everything or number in self._not_compilable)
+                if segment.is_island and not interpreted:
+                    island = self._islands.get(number) or self._make_island(number, segment)
+                    interpreted = self._lacks_state_of_branches(island, state)
+                    try:
+                        if not interpreted:
+                            last = number == len(segments) - 1
+                            self._run_island(island, values, state, last, watch)
+                            committed = last
+                    except NotCompilable:
+                        # Found out while tracing, before any of it ran.
+                        self._not_compilable.add(number)
+                        interpreted = True
+                if interpreted:
+                    self._add_free(segment.ops, values)
+                    if watch is None:
+                        self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
+                    else:
+                        self._run_watched(segment.ops, values, state, watch[0])
+                elif not segment.is_island:
+                    for op in segment.ops:
+                        start = time.time()
+                        found = self._evaluate_on_host(op, values, state)
+                        if watch is not None:
+                            watch[0](op, start, time.time(), _as_list(found))
+                        store_outputs(op, found, values, self.fed)
+            results = self._results(values, state)
+            # Another step may have used up the buffers that a last island has stored already.
+            if not committed:
+                self.commit(state.written)
+        return results
+
+    def _evaluate_on_host(self, op: Operation, values: Values, state: StateView) -> Any:
+        self._add_free([op], values)
+        arguments = arguments_of(op, values, self.order, state, self._run_ops)
+        if op._definition.host_rule is None:
+            return run_kernel(op, arguments)
+        if op._definition.function_attrs:
+            return op._definition.host_rule(op, *arguments)
+        return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
+
+    def _add_free(self, ops: Sequence[Operation], values: Values) -> None:
+        """Adds the constants that `ops` take: they belong to no segment."""
+        for op in ops:
+            for tensor in op._inputs:
+                if tensor not in values and tensor._op in self.split.free:
+                    values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+
+    def _make_island(self, number: int, segment: Segment) -> Island:
+        with self._lock:
+            if number in self._islands:
+                return self._islands[number]
+            island = self._islands[number] = self._build_island(number, segment)
+        return island
+
+    def _build_island(self, number: int, segment: Segment) -> Island:
+        inside = set(segment.ops)
+        used = {t for op in segment.ops for t in op._inputs}
+        free = [op for op in self.split.free if any(t in used for t in op._outputs)]
+        inputs = [
+            t
+            for t in dict.fromkeys(t for op in segment.ops for t in op._inputs)
+            if (t in self.fed or (t._op not in inside and t._op not in self.split.free))
+            and not is_handle(t)
+        ]
+        static = [t for t in inputs if t in segment.static_inputs]
+        traced = [t for t in inputs if t not in segment.static_inputs]
+        fetched = set(self.fetches)
+        outputs = [
+            t
+            for op in segment.ops
+            for t in op._outputs
+            if t not in self.fed
+            and t._dtype is not dtypes.resource
+            and (t in fetched or any(c not in inside and c in self._op_set for c in t._consumers))
+            and not (t._dtype.is_ref_dtype and t not in fetched)
+        ]
+        # A variable that is fetched as it was, and that this island writes: afterwards the old value is gone.
+        outputs += [
+            t
+            for t in self.order.fetch_version
+            if self.is_handle(t._op)
+            and any(op in inside for op in self.order.writers.get(self.order.key(t) or "", ()))
+        ]
+        reads, writes = self._island_state(segment, outputs)
+        return Island(
+            segment.ops,
+            traced,
+            static,
+            outputs,
+            reads,
+            writes,
+            self.order,
+            self.split.must_fold,
+            free,
+            self.fed,
+            donate=self._donates(number),
+            label=f"island_{number}",
+        )
+
+    @property
+    def _op_set(self) -> set[Operation]:
+        found = self.__dict__.get("_ops_as_set")
+        if found is None:
+            found = self.__dict__["_ops_as_set"] = set(self.ops)
+        return found
+
+    def _island_state(
+        self, segment: Segment, outputs: Sequence[Tensor]
+    ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """(key, version) of what the island reads from before it, and of what it writes and others need."""
+        inside = set(segment.ops)
+        order = self.order
+        reads: dict[tuple[str, int], None] = {}
+        writes: dict[tuple[str, int], None] = {}
+        for key, writers in order.writers.items():
+            mine = [i for i, op in enumerate(writers) if op in inside]
+            if mine:
+                # The newest version, and older ones that somebody outside reads.
+                outside = {v for op, k, v in order.reads() if k == key and op not in inside}
+                writes.update(((key, i), None) for i in mine if i == mine[-1] or i in outside)
+        for op, key, version in order.reads():
+            if op in inside and (version == INITIAL or order.writers[key][version] not in inside):
+                overwrites = version == INITIAL and key not in order.initial_reads
+                if not overwrites and not self._only_overwrites(op, key):
+                    reads[key, version] = None
+        for tensor, version in order.fetch_version.items():
+            key = order.key(tensor) or ""
+            if tensor in outputs and (
+                version == INITIAL or order.writers[key][version] not in inside
+            ):
+                reads[key, version] = None
+        return list(reads), list(writes)
+
+    def _only_overwrites(self, op: Operation, key: str) -> bool:
+        """Whether `op` writes the variable without looking at its old value."""
+        overwrites = op._definition.overwrites
+        if not overwrites:
+            return False
+        uses = [
+            a.name
+            for t, a in zip(op._inputs, flat_arguments(op))
+            if is_handle(t) and self.order.key(t) == key
+        ]
+        return bool(uses) and all(name in overwrites for name in uses)
+
+    def _lacks_state_of_branches(self, island: Island, state: StateView) -> bool:
+        """Whether a variable has no value yet that perhaps only a branch not taken reads (`initialized_value`)."""
+        if not any(op._definition.function_attrs for op in island.ops):
+            return False
+        return any(
+            version == INITIAL
+            and not state.has(key, INITIAL)
+            and self.resources.cell(key).value is None
+            for key, version in (*island.donated, *island.kept)
+        )
+
+    def _run_island(
+        self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
+    ) -> None:
+        for tensor in (*island.inputs, *island.static_inputs):
+            if tensor not in values and tensor._op in self.split.free:
+                values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+        while True:
+            try:
+                self._call_island(island, values, state, last, watch)
+                return
+            except RoomExceeded as exceeded:
+                # Nothing has come of the run: it is made again, with room for more elements.
+                double_room(exceeded.op)
+                island.forget_programs()
+
+    def _call_island(
+        self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
+    ) -> None:
+        static = [np.asarray(values[t]) for t in island.static_inputs]
+        inputs = tuple(for_program(values[t], t) for t in island.inputs)
+        program, collector = island.program(static)
+        with self.resources.lock, jax.enable_x64(True):
+            donated = tuple(self._present(state, *r) for r in island.donated)
+            kept = tuple(self._present(state, *r) for r in island.kept)
+            arguments = (donated, kept, inputs, island.constants)
+            if watch is not None:
+                outputs, written, outcome = watch[1].call(island, program, arguments, static)
+            else:
+                outputs, written, outcome = program(*arguments)
+            if outcome:
+                try:
+                    raise_if_failed(outcome, collector)
+                except (errors.OpError, RoomExceeded):
+                    self._restore(island, written, outcome)
+                    raise
+            for (key, version), value in zip(island.writes, written, strict=True):
+                state.write(key, version, value)
+            if last:
+                self.commit(state.written)
+        values.update(zip(island.outputs, outputs, strict=True))
+
+    def _restore(self, island: Island, written: tuple, outcome: tuple) -> None:
+        """Stores again what was donated to a program in which a check failed."""
+        if not island.donated:
+            return
+        newest = {key: value for (key, _), value in zip(island.writes, written, strict=True)}
+        for (key, version), old in zip(island.donated, outcome[-1], strict=True):
+            if version == INITIAL:
+                self.resources.cell(key).value = newest[key] if old is None else old
+
+    def load(self, key: str) -> Any:
+        """The value of a variable from before the run. Raises FailedPreconditionError: it has none."""
+        with self.resources.lock:
+            value = self.resources.cell(key).value
+            if value is None:
+                raise uninitialised(self.order.initial_reads.get(key), key)
+            # A copy: once the lock is given back, another thread's step may write the buffer in place.
+            return np.array(value) if value.__class__ is ARRAY else value
+
+    def _load_together(self, state: StateView, keys: Iterable[str]) -> None:
+        """Reads variables as they are at one moment, with no step of another thread in between."""
+        with self.resources.lock:
+            for key in keys:
+                # One without a value is an error only if an operation that runs needs it.
+                if self.resources.cell(key).value is not None:
+                    state.read(key, INITIAL)
+
+    def _present(self, state: StateView, key: str, version: int) -> Any:
+        """The value of a variable for a program that is called while the lock is held."""
+        if version == INITIAL and not state.has(key, INITIAL):
+            value = self.resources.cell(key).value
+            if value is None:
+                raise uninitialised(self.order.initial_reads.get(key), key)
+            return value
+        return state.read(key, version)
+
+    def fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
+        value = values.get(tensor)
+        if value is None or isinstance(value, Slot):
+            key = self.order.key(tensor) if is_handle(tensor) else None
+            if key is not None and tensor._dtype.is_ref_dtype:
+                return state.read(key, self.order.fetch_version[tensor])
+            if key is not None and value is None:
+                return _handle_bytes(key)
+            if tensor._op in self.split.free:
+                return tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+            if value is None and tensor not in values:
+                raise errors.InternalError(None, tensor._op, f"{tensor.name} was not computed")
+        return value
+
+    def commit(self, written: dict[str, Any]) -> None:
+        if written:
+            with self.resources.lock:
+                for key, value in written.items():
+                    self.resources.cell(key).value = value
+
+    # ---- the usual case: one island
+
+    def _specialise(self) -> None:
+        """After a compiled run: makes the following runs one call, where the step is a single island."""
+        if (
+            self._compiled is not None
+            or len(self.split.segments) != 1
+            or 0 not in self._islands
+            or self._not_compilable
+        ):
+            return
+        island = self._islands[0]
+        if island.static_inputs or not island._programs:
+            return
+        places: list[tuple[int, int]] = []
+        for tensor in self.fetches:
+            if tensor in self.feeds:
+                places.append((1, self.feeds.index(tensor)))
+            elif tensor in island.outputs:
+                places.append((0, island.outputs.index(tensor)))
+            else:
+                return
+        if set(island.inputs) - self.fed:
+            return
+        self._compiled = self._single_call(island, places)
+
+    def _single_call(
+        self, island: Island, places: list[tuple[int, int]]
+    ) -> Callable[[list[Any]], list[Any]]:
+        ((program, collector),) = island._programs.values()
+        positions = tuple(self.feeds.index(t) for t in island.inputs)
+        in_order = positions == tuple(range(len(self.feeds)))
+        simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(
+            range(len(island.outputs))
+        )
+        if island.donated or island.kept or island.writes:
+            run = self._stateful_call(island, program, collector)
+        else:
+            run = _direct_call(program, collector, island.constants)
+
+        def call(feed_values: list[Any]) -> list[Any]:
+            inputs = tuple(feed_values) if in_order else tuple([feed_values[i] for i in positions])
+            try:
+                outputs = run(inputs)
+            except (RoomExceeded, NotCompilable):
+                # Found out for new shapes, or a longer loop: nothing has come of the run.
+                self._compiled = None
+                return self._run_compiled(feed_values)
+            if simple:
+                return outputs
+            return [outputs[i] if kind == 0 else feed_values[i] for kind, i in places]
+
+        return call
+
+    def _stateful_call(
+        self, island: Island, program: Any, collector: Collector
+    ) -> Callable[[tuple], Any]:
+        """The call of an island that reads or writes variables: from their cells, and back."""
+        donated = tuple(self.resources.cell(k) for k, _ in island.donated)
+        kept = tuple(self.resources.cell(k) for k, _ in island.kept)
+        # A variable that is written twice is in the list twice, its newest version last.
+        writes = tuple(self.resources.cell(k) for k, _ in island.writes)
+        constants, lock = island.constants, self.resources.lock
+
+        def values_of(cells: tuple[Cell, ...]) -> tuple:
+            found = tuple([c.value for c in cells])
+            for value in found:  # by identity: arrays compare elementwise
+                if value is None:
+                    self.ensure_generators()
+                    self._check_initialised()
+                    return tuple([c.value for c in cells])
+            return found
+
+        def call(inputs: tuple) -> tuple:
+            with lock:
+                old = values_of(donated)
+                others = values_of(kept) if kept else ()
+                previous = swap_x64(True)
+                try:
+                    outputs, written, outcome = program(old, others, inputs, constants)
+                finally:
+                    restore_x64(previous)
+                if outcome and outcome[0]:
+                    self._restore(island, written, outcome)
+                    raise_if_failed(outcome, collector)
+                for cell, value in zip(writes, written):
+                    cell.value = value
+            return outputs
+
+        return call
+
+
+def _as_list(results: Any) -> list[Any]:
+    """The outputs that a rule gave."""
+    return list(results) if isinstance(results, (list, tuple)) else [results]
+
+
+def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callable[[tuple], Any]:
+    """The call of a program that has nothing to do with variables."""
+
+    def call(inputs: tuple) -> tuple:
+        previous = swap_x64(True)
+        try:
+            outputs, _, outcome = program((), (), inputs, constants)
+        finally:
+            restore_x64(previous)
+        if outcome:
+            raise_if_failed(outcome, collector)
+        return outputs
+
+    return call
+
+
+def _handle_bytes(key: str) -> np.ndarray:
+    """What fetching a resource handle gives: bytes that name the variable."""
+    container, _, name = key.rpartition("|")
+    text = f"{container or 'localhost'}/{name}"
+    return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])
+
+
+def for_program(value: Any, tensor: Tensor) -> Any:
+    """A value as a program takes it. Raises NotCompilable: a list whose elements differ in shape."""
+    if isinstance(value, HostList):
+        converted = to_device(value)
+        if converted is None:
+            raise NotCompilable(tensor._op, "the elements of the list differ in shape")
+        return converted
+    return value
+
+
+def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:
+    """The error for reading a variable that has no value yet; `op` is what reads it."""
+    container, _, name = key.rpartition("|")
+    if op is not None and any(t._dtype is dtypes.resource for t in op._inputs):
+        message = (
+            f"Error while reading resource variable {name} from Container: {container or 'localhost'}. "
+            "This could mean that the variable was uninitialized. "
+            f"Not found: Resource {container or 'localhost'}/{name}/N10tensorflow3VarE does not exist"
+        )
+    else:
+        message = f"Attempting to use uninitialized value {name}"
+    return errors.FailedPreconditionError(
+        None,
+        op,
+        f"{message}: run its initializer (or tf.global_variables_initializer()), or restore it, in this session first",
+    )
