@@ -2,9 +2,10 @@
 
 A *barrier* is an edge between operations that cannot be in one segment: on two devices, on the host and in a program, or
 where the value of a tensor decides a shape. The level of an operation is the largest number of barriers on a way to it.
-Operations of one kind and level make one segment, or two: what leads to operations of another kind ("early") is apart from
-what does not, so that nobody waits for values that are there already. Edges never lead from a level to a lower one, nor
-from late to early: no cycle can arise.
+Operations of one kind and level make one segment, or several: what leads to operations of another kind ("early") is apart
+from what does not, so that nobody waits for values that are there already, and what leads to operations that may wait for
+another step ("first") from the rest. Edges never lead to a lower level, nor into "first" or "early" from outside: no cycle
+can arise.
 """
 
 from __future__ import annotations
@@ -47,11 +48,14 @@ def split_by_device(
             here = max(here, level[source] + barrier)
         level[op] = here
     early: set[Operation] = set()
+    first: set[Operation] = set()  # what operations that may wait depend on, and they themselves
     for op in reversed(list(before)):
+        if colour[op][2] or op in first:
+            first.update((op, *before[op]))
         for source in before[op]:
             if op in early or colour[source] != colour[op]:
                 early.add(source)
-    return _assemble(before, kinds, colour, level, early)
+    return _assemble(before, kinds, colour, level, first, early)
 
 
 def dependencies(
@@ -89,7 +93,10 @@ def _colour(
     """What the operations of one segment have in common. A host operation that may wait for others has one of its own."""
     definition = op._definition
     host = op in kinds.on_host
-    waits = host and definition.host_only and definition.effects & Effect.STATEFUL
+    waits = host and (
+        bool(definition.function_attrs)
+        or (definition.host_only and definition.effects & Effect.STATEFUL)
+    )
     return device_of(op), host, op._name if waits else ""
 
 
@@ -98,12 +105,13 @@ def _assemble(
     kinds: Kinds,
     colour: dict[Operation, tuple[str, bool, str]],
     level: dict[Operation, int],
+    first: set[Operation],
     early: set[Operation],
 ) -> DeviceSplit:
-    found: dict[tuple[int, bool, tuple[str, bool, str]], Segment] = {}
+    found: dict[tuple[int, bool, bool, tuple[str, bool, str]], Segment] = {}
     for op in before:
         device, host, _ = colour[op]
-        key = (level[op], op not in early, colour[op])
+        key = (level[op], op not in first, op not in early, colour[op])
         segment = found.setdefault(key, Segment(not host, device=device))
         segment.ops.append(op)
         segment.static_inputs |= kinds.decisive.get(op, set())

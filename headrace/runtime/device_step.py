@@ -60,7 +60,18 @@ class DeviceStep(Step):
         self._devices = {s.device: self.device_of(s.ops[0]) for s in self.split.segments}
         self._home = self._find_homes()
         self._nodes, self._arrivals = self._plan_nodes()
-        self._alone = not any(n.waits_for_state for n in self._nodes)
+        # What runs before the lock of the session is taken, and the variables that it reads.
+        self._early = self._find_early()
+        self._early_keys = {
+            key
+            for op, key, version in self.order.reads()
+            if version == INITIAL and self.split.segment_of.get(op) in self._early  # type: ignore[attr-defined]
+        }
+        for node in self._nodes:
+            node.waits_for_state = bool(self._early) and node.number not in self._early
+        self._needs_lock = bool(self.order.writers or self.order.initial_reads) and (
+            len(self._early) < len(self._nodes)
+        )
 
     # ---- planning
 
@@ -123,25 +134,32 @@ class DeviceStep(Step):
             arrivals.append(Arrival(key, what if is_tensor else None, device, tuple(followers)))
             for number in followers:
                 nodes[number].waits += 1
-        self._hold_back(nodes, split)
         return nodes, arrivals
 
-    def _hold_back(self, nodes: list[Node], split: DeviceSplit) -> None:
-        """A step that writes variables holds the session's lock, so what may wait for another step must run before."""
+    def _find_early(self) -> set[int]:
+        """The segments that run without the lock of the session, on copies of the variables.
+
+        A step holds the lock from reading variables to filing them, so what may wait for another step must come before.
+        All of a step that writes nothing may. None, where something must be written before an operation that may wait.
+        """
+        split = self.split
+        assert isinstance(split, DeviceSplit)
         waiting = {
             number
             for number, segment in enumerate(split.segments)
             if not segment.is_island and any(self._may_wait(op) for op in segment.ops)
         }
-        if not waiting or not self.order.writers:
-            return
-        before: set[int] = set()
-        for number in range(len(nodes) - 1, -1, -1):
-            if number in waiting or number in before:
-                before.add(number)
-                before |= split.waits_for[number]
-        for node in nodes:
-            node.waits_for_state = node.number not in before
+        if not waiting:
+            return set()
+        if not self.order.writers:
+            return set(range(len(split.segments)))
+        early: set[int] = set()
+        for number in range(len(split.segments) - 1, -1, -1):
+            if number in waiting or number in early:
+                early.add(number)
+                early |= split.waits_for[number]
+        writing = {split.segment_of.get(op) for ops in self.order.writers.values() for op in ops}
+        return set() if writing & early else early
 
     # ---- running
 
@@ -189,7 +207,7 @@ class DeviceStep(Step):
     def run_node(self, run: _Run, node: Node) -> None:
         """Runs a segment, as a program or operation by operation."""
         segment = self.split.segments[node.number]
-        values, state, device = run.values[node.device.name], run.state, node.device
+        values, state, device = run.values[node.device.name], run.state_of(node), node.device
         with context.running(self), jax.default_device(device.physical):
             interpreted = run.interpreted or node.number in self._not_compilable
             if segment.is_island and not interpreted:
@@ -237,7 +255,7 @@ class DeviceStep(Step):
         values: Values = run.feeds
         if tensor not in self.fed and number is not None:
             values = run.values[self.split.segments[number].device]
-        return self.fetched(tensor, values, run.state)
+        return self.fetched(tensor, values, run.state if self._needs_lock else run.early_state)
 
     def at_home(self, key: str, value: Any) -> Any:
         """The value of a variable on the device of the variable: an operation elsewhere may have written it."""
@@ -265,6 +283,8 @@ class _Run:
             for name, device in step._devices.items()
         }
         self.state = StateView(step.load)
+        self._copies: dict[str, Any] = {}
+        self.early_state = StateView(self._copy_of)
         self._execution = Execution(
             step._nodes,
             step._arrivals,
@@ -282,36 +302,38 @@ class _Run:
         """Runs everything and files what was written. Raises the first error; nothing has changed then."""
         step, execution = self.step, self._execution
         try:
-            if step._alone:
-                with self._alone_with_state():
-                    execution.start()
+            if step._early:
+                with self._locked(bool(step._early_keys)):
+                    self._copy_state()
+                execution.start()
+                self._check(execution.wait_for_others(self._remaining()))
+                with self._locked(step._needs_lock):
+                    execution.give_state()
                     return self._end()
-            # Nothing is written before the others have run, and they see the variables as copies.
-            with step.resources.lock:
-                self._copy_state()
-            execution.start()
-            self._check(execution.wait_for_others(self._remaining()))
-            with self._alone_with_state():
-                execution.give_state()
+            with self._locked(step._needs_lock):
+                execution.start()
                 return self._end()
         except BaseException as error:
             execution.abort(error)  # whatever has not started need not
             raise
 
     @contextlib.contextmanager
-    def _alone_with_state(self) -> Iterator[None]:
-        """Holds the lock of the session, if the step has to do with variables at all."""
-        step = self.step
-        if not step.order.writers and not step.order.initial_reads:
+    def _locked(self, needed: bool) -> Iterator[None]:
+        """Holds the lock of the session where it is needed."""
+        if not needed:
             yield
             return
         remaining = self._remaining()
-        if not step.resources.lock.acquire(timeout=-1 if remaining is None else remaining):
+        if not self.step.resources.lock.acquire(timeout=-1 if remaining is None else remaining):
             raise timed_out()
         try:
             yield
         finally:
-            step.resources.lock.release()
+            self.step.resources.lock.release()
+
+    def state_of(self, node: Node) -> StateView:
+        """The state as a node sees it."""
+        return self.early_state if node.number in self.step._early else self.state
 
     def _end(self) -> list[Any]:
         step = self.step
@@ -333,10 +355,15 @@ class _Run:
         return [c.value for c in cells if c.value.__class__ is ARRAY]
 
     def _copy_state(self) -> None:
-        for key in self.step.order.initial_reads:
+        for key in self.step._early_keys:
             value = self.step.resources.cell(key).value
             if value is not None:
-                self.state.put(key, INITIAL, np.array(value))
+                self._copies[key] = np.array(value) if value.__class__ is ARRAY else value
+
+    def _copy_of(self, key: str) -> Any:
+        if key not in self._copies:
+            raise uninitialised(self.step.order.initial_reads.get(key), key)
+        return self._copies[key]
 
     def _remaining(self) -> float | None:
         if self._deadline is None:

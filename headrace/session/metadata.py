@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tensorboard.compat.proto import config_pb2, graph_pb2, step_stats_pb2
 
 from headrace.graph.operation import Operation
-from headrace.passes.fold import folded, to_nodes
+from headrace.passes.fold import folded
+from headrace.passes.partition import partition_graphs
 from headrace.runtime.profile import ProgramTimes, Recorder
 from headrace.runtime.step import Step
 
@@ -55,9 +56,10 @@ class NodeTimes:
             )
             notes = [f"{part.count} times"] if part.count > 1 else []
             notes += [f"fused with {', '.join(part.fused)}"] if part.fused else []
-            label = (
-                f"{name} = {part.instruction}()" if op is None or part.body else _label(name, op)
-            )
+            if op is None or part.body:
+                label = f"{name} = {part.type or part.instruction}()"
+            else:
+                label = _label(name, op)
             node = self._add(
                 op or island.ops[0], name, part.start, part.end, _with_notes(label, notes)
             )
@@ -176,6 +178,8 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
         # The limit for every run of a session is there for what waits; a program of XLA cannot be stopped.
         limit = session._limit
     deadline = time.monotonic() + limit / 1000 if limit > 0 else None
+    if deadline is not None and not traced:
+        step = session._interruptible(prepared)
     if run_metadata is not None:
         run_metadata.Clear()
     if traced or deadline is not None:
@@ -186,11 +190,15 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
     else:
         results = step.run(arrays)
     if run_metadata is not None and options is not None and options.output_partition_graphs:
-        partitions: dict[str, dict[Operation, Any]] = {}
-        for op, value in folded(step.ops, step.fetches, step.targets, step.fed).items():
-            partitions.setdefault(device_of(op), {})[op] = value
-        for device, nodes in partitions.items():
-            graph = graph_pb2.GraphDef(versions=session.graph.graph_def_versions)
-            to_nodes(nodes, graph, device)
-            run_metadata.partition_graphs.add().CopyFrom(graph)
+        plan = folded(step.ops, step.fetches, step.targets, step.fed)
+        run_metadata.partition_graphs.extend(
+            partition_graphs(
+                plan,
+                step.fetches,
+                step.feeds,
+                device_of,
+                {device.name: device.incarnation for device in session._devices},
+                lambda: graph_pb2.GraphDef(versions=session.graph.graph_def_versions),
+            )
+        )
     return session._finish(prepared, results)

@@ -32,7 +32,7 @@ from headrace.session.placement import Placement
 class _Prepared:
     """A step together with how its results are put together."""
 
-    __slots__ = ("build", "mutations", "raw", "single", "step", "tensors")
+    __slots__ = ("build", "interruptible", "mutations", "raw", "single", "step", "tensors")
 
     def __init__(self, step: Step, fetches: Fetches, tensors: tuple[Tensor, ...]) -> None:
         self.step, self.build, self.single, self.tensors = (
@@ -42,6 +42,7 @@ class _Prepared:
             tensors,
         )
         self.mutations = step.mutations
+        self.interruptible: DeviceStep | None = None
 
 
 class BaseSession:
@@ -238,6 +239,22 @@ class BaseSession:
         if self._placement.on_default_device(step.ops):
             return step
         return DeviceStep(*parts, device_of=self._placement.device)
+
+    def _interruptible(self, prepared: _Prepared) -> DeviceStep:
+        """The step as one that can be left before its end: another thread runs it, whatever its devices."""
+        step = prepared.step
+        if isinstance(step, DeviceStep):
+            return step
+        if prepared.interruptible is None:
+            prepared.interruptible = DeviceStep(
+                self._graph,
+                step.fetches,
+                step.targets,
+                step.feeds,
+                self._resources,
+                device_of=self._placement.device,
+            )
+        return prepared.interruptible
 
     @staticmethod
     def _nothing_to_do(step: Step, parsed: Fetches) -> Callable[[], Any] | None:
