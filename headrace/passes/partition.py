@@ -97,7 +97,7 @@ def partition_graphs(
             graphs[device] = new_graph()
         return graphs[device]
 
-    names = {t: f"_arg_{t._op._name}_{t._value_index}_{i}" for i, t in enumerate(feeds)}
+    names = {t: f"_arg_{t._op._name}_{t.value_index}_{i}" for i, t in enumerate(feeds)}
     used = {t for op in kept for t in op._inputs if t in fed} | {t for t in fetches if t in fed}
     for index, tensor in enumerate(feeds):
         if tensor in used:
@@ -115,7 +115,7 @@ def partition_graphs(
             continue
         device = home if tensor in fed else device_of(tensor._op)
         node = graph_of(device).node.add(
-            name=f"_retval_{tensor._op._name}_{tensor._value_index}_{index}",
+            name=f"_retval_{tensor._op._name}_{tensor.value_index}_{index}",
             op="_Retval",
             device=device,
             input=[names.get(tensor) or tensor._as_node_def_input()],
