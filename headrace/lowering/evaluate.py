@@ -179,7 +179,7 @@ def trace(
             _check_static(op, arguments)
             try:
                 # XLA keeps the name with what comes of the operation; profiles are read by it.
-                with jax.named_scope(f"{op._name}#"):
+                with jax.named_scope(f"{op._name}#{op.type}"):
                     results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
             except REFUSED as error:
                 raise op.invalid(str(error)) from error

@@ -1,6 +1,6 @@
 """What a program of XLA spends its time on, by the operations of the graph: its profile, read with the program's text.
 
-While an island is traced each operation is a scope `name#` (see `lowering/evaluate.py`), which XLA keeps with every
+While an island is traced each operation is a scope `name#type` (see `lowering/evaluate.py`), which XLA keeps with every
 instruction that comes of it. The profiler tells when each instruction ran; an instruction that XLA fused of several
 operations is shared out to them in equal parts, so that sums over operations are right.
 """
@@ -28,13 +28,14 @@ class NodeTime:
     """A stretch of time that an instruction spent on one operation. Times are seconds since the epoch.
 
     node: the operation's name, or the instruction's where it comes of none. body: where the operation calls functions, the
-    path of the operation in their bodies. instruction: XLA's name for it. fused: the other nodes in it.
+    path of the operation in their bodies; type is that one's. instruction: XLA's name for it. fused: the other nodes in it.
     lane: which thread or stream ran it. count: how often it ran (in a loop), if more than once then added up.
     is_result: whether the instruction's result is the node's.
     """
 
     node: str
     body: str
+    type: str
     instruction: str
     fused: tuple[str, ...]
     lane: int
@@ -203,14 +204,17 @@ _STRUCTURE = re.compile(
 )
 
 
-def node_and_body(scope: str) -> tuple[str, str]:
-    """The node of the graph, and the path in the bodies that it calls, of a scope such as `jit(f)/loop#/while/body/add#/add`."""
+def node_and_body(scope: str) -> tuple[str, str, str]:
+    """The node of the graph, the path in the bodies that it calls, and the type of the innermost operation, of a scope.
+
+    A scope is, for instance, `jit(f)/loop/w#While/while/body/sum#AddV2/add`.
+    """
     start = scope.partition("/")[2] if scope.startswith(("jit(", "pjit(")) else scope
     node, *inner = start.split("#")
     path: list[str] = []
     for part in inner[:-1]:
-        path += [p for p in part.split("/") if p and not _STRUCTURE.match(p)]
-    return node, "/".join(path)
+        path += [p for p in part.split("/")[1:] if p and not _STRUCTURE.match(p)]
+    return node, "/".join(path), inner[-1].partition("/")[0]
 
 
 def _node_times(
@@ -241,17 +245,18 @@ def _shares(
     pairs = list(dict.fromkeys(node_and_body(scope) for scope in instruction.scopes))
     if not instruction.on_top:
         # What comes of the loop itself, not of an operation in its body.
-        pairs = [(node, body or "body") for node, body in pairs]
+        pairs = [(node, body or "body", kind) for node, body, kind in pairs]
     if not pairs:
-        yield NodeTime("", "", event.instruction, (), event.lane, start, end, count, False)
+        yield NodeTime("", "", "", event.instruction, (), event.lane, start, end, count, False)
         return
     step = (end - start) / len(pairs)
-    names = ["/".join(filter(None, pair)) for pair in pairs]
-    for i, (node, body) in enumerate(pairs):
+    names = ["/".join(filter(None, pair[:2])) for pair in pairs]
+    for i, (node, body, kind) in enumerate(pairs):
         others = tuple(names[:i] + names[i + 1 :])
         yield NodeTime(
             node,
             body,
+            kind,
             event.instruction,
             others,
             event.lane,

@@ -48,7 +48,7 @@ class Timeline:
     def analyze_step_stats(self, show_dataflow=True, show_memory=True):
         """Returns the trace, and when each allocator had given out the most memory, as a StepStatsAnalysis."""
         trace = ChromeTrace()
-        ends = {}  # node name -> (pid, lane, time at which its outputs are there)
+        bars = {}  # node name -> (pid, lane, start, end)
         uses = []  # (input name, pid, lane, time at which a node takes it, time at which it is done)
         for pid, device in enumerate(self._step_stats.dev_stats):
             trace.add("M", "process_name", pid, args={"name": f"{device.device} Compute"})
@@ -67,12 +67,12 @@ class Timeline:
                 if notes:
                     arguments["notes"] = notes
                 trace.add("X", op, pid, cat="Op", tid=lane, ts=start, dur=duration, args=arguments)
-                ends[name] = (pid, lane, start + duration)
+                bars[name] = (pid, lane, start, start + duration)
                 uses += [(value, pid, lane, start, start + duration) for value in inputs]
             for lane in range(len(lanes)):
                 trace.add("M", "thread_name", pid, tid=lane, args={"name": f"lane {lane}"})
         if show_dataflow:
-            _add_arrows(trace, ends, uses)
+            _add_arrows(trace, bars, uses)
         maximums = {}
         if show_memory:
             maximums = self._add_memory(trace, len(self._step_stats.dev_stats), uses)
@@ -147,10 +147,11 @@ def _node_of(tensor_name):
     return tensor_name.strip().lstrip("^").partition(":")[0]
 
 
-def _add_arrows(trace, ends, uses):
+def _add_arrows(trace, bars, uses):
     for number, (name, pid, lane, time, _) in enumerate(uses):
-        if name in ends:
-            from_pid, from_lane, end = ends[name]
+        from_pid, from_lane, start, end = bars.get(name, (0, 0, 0, 0))
+        if name in bars and time >= start:
             common = {"cat": "DataFlow", "id": number}
-            trace.add("s", name, from_pid, tid=from_lane, ts=min(end, time), **common)
+            # Within the bar that it leaves: viewers take what begins at its end for the next one's.
+            trace.add("s", name, from_pid, tid=from_lane, ts=min(end - 1, time), **common)
             trace.add("t", name, pid, tid=lane, ts=time, **common)
