@@ -270,6 +270,11 @@ class LayerBase:
                 raise ValueError(
                     f"Layer weight shape {variable.shape} not compatible with provided weight shape {np.shape(value)}"
                 )
+        self._load(list(zip(variables, weights, strict=True)))
+
+    def _load(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Gives variables their values."""
+        for variable, value in pairs:
             variable.load(value, default.get_default_session())
 
     def get_weights(self) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from headrace.api.export import PUBLIC
 _ACTIVATIONS = {
     "elu": "nn.elu",
     "exponential": "exp",
+    "hard_sigmoid": "keras.activations.hard_sigmoid",
     "relu": "nn.relu",
     "selu": "nn.selu",
     "sigmoid": "sigmoid",
@@ -81,7 +82,8 @@ def _initializer_class(name: str) -> Any:
         found = getattr(init_ops, known, None)
         if found is not None:
             return found
-    found = PUBLIC.get(f"{name}_initializer") or PUBLIC.get(f"initializers.{name}")
+    snake = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
+    found = PUBLIC.get(f"{snake}_initializer") or PUBLIC.get(f"initializers.{snake}")
     if found is None:
         raise ValueError(f"Unknown initializer: {name}")
     return found
