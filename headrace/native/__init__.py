@@ -5,7 +5,8 @@ the library; `library` loads the result when the first operation could use it. W
 as fast, the functions here lower to XLA's own operations.
 """
 
+from headrace.native.convolution import Geometry, convolve, filter_gradient, input_gradient
 from headrace.native.library import available
 from headrace.native.matmul import dot
 
-__all__ = ["available", "dot"]
+__all__ = ["Geometry", "available", "convolve", "dot", "filter_gradient", "input_gradient"]

@@ -17,7 +17,7 @@ import jaxlib
 SOURCES = Path(__file__).parent / "src"
 
 # Each is a function of the library and, under the same name, a target that XLA calls.
-TARGETS = ("headrace_dot", "headrace_transpose")
+TARGETS = ("headrace_convolution", "headrace_dot", "headrace_transpose")
 
 # The bit of oneDNN's enumeration of instruction sets that AVX2 and all later ones have.
 _AVX2 = 4
@@ -25,6 +25,7 @@ _AVX2 = 4
 _logger = logging.getLogger("headrace")
 _lock = threading.Lock()
 _loaded: bool | None = None
+_kernels: ctypes.CDLL | None = None
 
 
 def file_name() -> str:
@@ -59,8 +60,15 @@ def available() -> bool:
     return _loaded
 
 
+def kernels() -> ctypes.CDLL:
+    """The loaded library, for the functions that Python calls. Only where it is `available`."""
+    assert _kernels is not None
+    return _kernels
+
+
 def _load() -> str | None:
     """Loads the kernels and makes them known to XLA; returns why that was not possible."""
+    global _kernels
     if os.environ.get("HEADRACE_NATIVE") == "0":
         return "HEADRACE_NATIVE is 0"
     if jax.default_backend() != "cpu":
@@ -75,11 +83,12 @@ def _load() -> str | None:
         library = ctypes.CDLL(onednn)
         if not library.dnnl_get_effective_cpu_isa() & _AVX2:
             return "the processor has no AVX2"
-        kernels = ctypes.CDLL(str(path))
+        found = ctypes.CDLL(str(path))
         for target in TARGETS:
             jax.ffi.register_ffi_target(
-                target, jax.ffi.pycapsule(getattr(kernels, target)), platform="cpu"
+                target, jax.ffi.pycapsule(getattr(found, target)), platform="cpu"
             )
+        _kernels = found
     except Exception as error:  # whatever is wrong with a file that nobody must have
         return f"{path} cannot be loaded: {error}"
     return None

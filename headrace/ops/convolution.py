@@ -9,11 +9,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from headrace import native
 from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
+from headrace.native import Geometry
 from headrace.ops.pooling_windows import windows_of
 from headrace.ops.reshape import shape_of
 from headrace.ops.windows import (
@@ -98,28 +99,17 @@ def _places(op, axes: Layout, x, window) -> list[int | None]:
     ]
 
 
-def _apply(op, axes: Layout, x, w, groups: int):
-    """The convolution of `x` with `w` [spatial..., in / groups, out], as the attrs of `op` say."""
+def _geometry(op, axes: Layout, x, w, groups: int) -> Geometry:
+    """How the filters of shape `w` [spatial..., in / groups, out] move over an input of shape `x`."""
     strides, dilations = axes.pick(op.attr("strides")), axes.pick(op.attr("dilations"))
     padding = [
         pad_sizes(op, size, k, stride, dilation, op.attr("padding"), pads)
         for size, k, stride, dilation, pads in zip(
-            axes.pick(x.shape), w.shape[:-2], strides, dilations, _pads(op, axes), strict=True
+            axes.pick(x), w[:-2], strides, dilations, _pads(op, axes), strict=True
         )
     ]
-    rank = axes.rank
-    image = (axes.batch, axes.channel, *axes.spatial)
-    return lax.conv_general_dilated(
-        x,
-        w,
-        strides,
-        padding,
-        rhs_dilation=dilations,
-        dimension_numbers=lax.ConvDimensionNumbers(
-            image, (rank - 1, rank - 2, *range(rank - 2)), image
-        ),
-        feature_group_count=groups,
-    )
+    last = axes.channel == axes.rank - 1
+    return Geometry(tuple(strides), tuple(padding), tuple(dilations), groups, last)
 
 
 def _is_empty(*shapes_of_operands) -> bool:
@@ -131,12 +121,6 @@ def _check_fits(op, got, computed) -> None:
         raise op.invalid(
             f"Size of out_backprop doesn't match computed: actual = {tuple(got)}, computed = {tuple(computed)}"
         )
-
-
-def _transpose(op, convolve, operand: jax.ShapeDtypeStruct, dy):
-    """What the linear function `convolve` takes `dy` back to."""
-    _check_fits(op, dy.shape, jax.eval_shape(convolve, operand).shape)
-    return jax.linear_transpose(convolve, operand)(dy)[0]
 
 
 def _attrs(op, *names: str) -> dict:
@@ -171,14 +155,22 @@ def _convolution_shape(op, x, w):
     return axes.join(x[axes.batch], _places(op, axes, x, w[:-2]), features)
 
 
-def _convolve(op, axes: Layout, x, w):
-    """Conv2D or Conv3D, for operands whose channels fit."""
-    channels, per_group = x.shape[axes.channel], w.shape[-2]
+def _checked_geometry(op, axes: Layout, x, w, dy=None) -> Geometry:
+    """The geometry of Conv2D or Conv3D. Raises InvalidArgumentError: channels, or the gradient `dy`, do not fit."""
+    channels, per_group, features = x[axes.channel], w[-2], w[-1]
     if not per_group or channels % per_group:
         raise op.invalid(
             f"input depth must be evenly divisible by filter depth: {channels} vs {per_group}"
         )
-    return _apply(op, axes, x, w, max(channels // per_group, 1))
+    groups = max(channels // per_group, 1)
+    if features % groups:
+        raise op.invalid(
+            f"output depth must be evenly divisible by number of groups: {features} vs {groups}"
+        )
+    geometry = _geometry(op, axes, x, w, groups)
+    if dy is not None:
+        _check_fits(op, dy, geometry.output_shape(x, w))
+    return geometry
 
 
 def _convolution_lower(op, x, w):
@@ -186,7 +178,7 @@ def _convolution_lower(op, x, w):
     if _is_empty(x.shape, w.shape):
         places = _runtime_places(op, axes, x.shape, w.shape)
         return jnp.zeros(axes.join(x.shape[axes.batch], places, w.shape[-1]), x.dtype)
-    return _convolve(op, axes, x, w)
+    return native.convolve(x, w, _checked_geometry(op, axes, x.shape, w.shape))
 
 
 def _runtime_places(op, axes: Layout, x, w) -> list[int]:
@@ -210,7 +202,8 @@ def _backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
     x = _operand(op, axes, input_sizes, dy, "input_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(x.shape, x.dtype)
-    return _transpose(op, lambda x: _convolve(op, axes, x, w), x, dy)
+    geometry = _checked_geometry(op, axes, x.shape, w.shape, dy.shape)
+    return native.input_gradient(dy, w, x.shape, geometry)
 
 
 def _operand(op, axes: Layout, sizes: np.ndarray, dy, what: str) -> jax.ShapeDtypeStruct:
@@ -226,7 +219,8 @@ def _backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
     w = _operand(op, axes, filter_sizes, dy, "filter_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(w.shape, w.dtype)
-    return _transpose(op, lambda w: _convolve(op, axes, x, w), w, dy)
+    geometry = _checked_geometry(op, axes, x.shape, w.shape, dy.shape)
+    return native.filter_gradient(x, dy, w.shape, geometry)
 
 
 def _input_sizes_shape(op, input_sizes, w, dy):
@@ -370,14 +364,14 @@ def _conv3d_backprop_filter_first_shape(op, x, w, dy):
 
 @conv3d_backprop_input_first.lower
 def _conv3d_backprop_input_first_lower(op, x, w, dy):
-    operand = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    return _transpose(op, lambda x: _convolve(op, layout("NDHWC"), x, w), operand, dy)
+    geometry = _checked_geometry(op, layout("NDHWC"), x.shape, w.shape, dy.shape)
+    return native.input_gradient(dy, w, x.shape, geometry)
 
 
 @conv3d_backprop_filter_first.lower
 def _conv3d_backprop_filter_first_lower(op, x, w, dy):
-    operand = jax.ShapeDtypeStruct(w.shape, w.dtype)
-    return _transpose(op, lambda w: _convolve(op, layout("NDHWC"), x, w), operand, dy)
+    geometry = _checked_geometry(op, layout("NDHWC"), x.shape, w.shape, dy.shape)
+    return native.filter_gradient(x, dy, w.shape, geometry)
 
 
 # TensorFlow has no gradient for these two; their successors have one.
@@ -417,15 +411,24 @@ def _depthwise_shape(op, x, w):
 _MAX_SHIFTS = 25
 
 
-def _convolve_depthwise(op, axes: Layout, x, w):
-    height, width, channels, multiplier = w.shape
-    if x.shape[axes.channel] != channels:
-        raise op.invalid(
-            f"input and filter must have the same depth: {x.shape[axes.channel]} vs {channels}"
-        )
-    if height * width <= _MAX_SHIFTS:
-        return _sum_of_shifts(op, axes, x, w)
-    return _apply(op, axes, x, w.reshape(height, width, 1, channels * multiplier), channels)
+def _depthwise_geometry(op, axes: Layout, x, w, dy=None) -> Geometry:
+    """The geometry of a depthwise convolution as one in as many groups as channels. Raises InvalidArgumentError."""
+    if x[axes.channel] != w[2]:
+        raise op.invalid(f"input and filter must have the same depth: {x[axes.channel]} vs {w[2]}")
+    geometry = _geometry(op, axes, x, (*w[:2], 1, w[2] * w[3]), w[2])
+    if dy is not None:
+        _check_fits(op, dy, geometry.output_shape(x, (*w[:2], 1, w[2] * w[3])))
+    return geometry
+
+
+def _grouped(w):
+    """Depthwise filters as those of a convolution in groups."""
+    return w.reshape(*w.shape[:2], 1, -1)
+
+
+def _few_shifts(w, sum_of_shifts):
+    """`sum_of_shifts` where windows are small enough for it, else None."""
+    return sum_of_shifts if w.shape[0] * w.shape[1] <= _MAX_SHIFTS else None
 
 
 def _sum_of_shifts(op, axes: Layout, x, w):
@@ -460,7 +463,9 @@ def _depthwise_lower(op, x, w):
     if _is_empty(x.shape, w.shape):
         places = _runtime_places(op, axes, x.shape, w.shape)
         return jnp.zeros(axes.join(x.shape[axes.batch], places, w.shape[2] * w.shape[3]), x.dtype)
-    return _convolve_depthwise(op, axes, x, w)
+    geometry = _depthwise_geometry(op, axes, x.shape, w.shape)
+    shifts = _few_shifts(w, lambda: _sum_of_shifts(op, axes, x, w))
+    return native.convolve(x, _grouped(w), geometry, shifts)
 
 
 @depthwise_backprop_input.lower
@@ -469,7 +474,9 @@ def _depthwise_backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
     x = _operand(op, axes, input_sizes, dy, "input_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(x.shape, x.dtype)
-    return _transpose(op, lambda x: _convolve_depthwise(op, axes, x, w), x, dy)
+    geometry = _depthwise_geometry(op, axes, x.shape, w.shape, dy.shape)
+    shifts = _few_shifts(w, lambda: _transpose(lambda x: _sum_of_shifts(op, axes, x, w), x, dy))
+    return native.input_gradient(dy, _grouped(w), x.shape, geometry, shifts)
 
 
 @depthwise_backprop_filter.lower
@@ -478,7 +485,15 @@ def _depthwise_backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
     w = _operand(op, axes, filter_sizes, dy, "filter_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
         return jnp.zeros(w.shape, w.dtype)
-    return _transpose(op, lambda w: _convolve_depthwise(op, axes, x, w), w, dy)
+    geometry = _depthwise_geometry(op, axes, x.shape, w.shape, dy.shape)
+    shifts = _few_shifts(w, lambda: _transpose(lambda w: _sum_of_shifts(op, axes, x, w), w, dy))
+    shape = (*w.shape[:2], 1, w.shape[2] * w.shape[3])
+    return native.filter_gradient(x, dy, shape, geometry, shifts).reshape(w.shape)
+
+
+def _transpose(linear, operand: jax.ShapeDtypeStruct, dy):
+    """What the linear function takes `dy` back to."""
+    return jax.linear_transpose(linear, operand)(dy)[0]
 
 
 _define_gradients(_depthwise_ops, "strides", "padding", "data_format", "dilations")

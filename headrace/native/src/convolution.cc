@@ -1,0 +1,443 @@
+// Convolutions in float32 with the channels last, and the gradients of their inputs and filters.
+//
+// The operands stay as XLA has them, [batch, places..., channels]; filters, [places..., channels / groups, features], are
+// rearranged into the form that oneDNN's kernels ask for. The batch is cut into pieces, each computed by one thread; where
+// there are fewer images than threads, the rows of the output are. Gradients of filters are summed over the pieces.
+
+#include <atomic>
+#include <dnnl.hpp>
+#include <list>
+#include <map>
+#include <stdexcept>
+#include <string>
+
+#include "parallel.h"
+#include "workspace.h"
+
+namespace headrace {
+namespace {
+
+namespace ffi = xla::ffi;
+using dnnl::memory;
+using Dims = memory::dims;
+
+enum Direction : int64_t { kForward = 0, kInputGradient = 1, kFilterGradient = 2 };
+
+// A piece must be worth waking a thread for.
+constexpr double kFlopsPerPiece = 2e6;
+constexpr int64_t kPiecesPerThread = 2;
+constexpr size_t kMostPlans = 256;
+
+const dnnl::engine& Engine() {
+  static const dnnl::engine* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
+  return *engine;
+}
+
+dnnl::stream& Stream() {
+  thread_local dnnl::stream stream(Engine());
+  return stream;
+}
+
+// One convolution, whichever of its three directions is computed. Shapes are those of the forward one.
+struct Problem {
+  int64_t direction, groups;
+  Dims x, w, y;  // [batch, places..., channels], [places..., channels / groups, features], as x
+  Dims strides, dilations, pads_before, pads_after;
+
+  size_t spatial() const { return x.size() - 2; }
+
+  double Flops() const {
+    double flops = 2.0 * y[0] * y.back() * w[w.size() - 2];
+    for (size_t i = 0; i < spatial(); ++i) flops *= static_cast<double>(y[i + 1]) * w[i];
+    return flops;
+  }
+
+  Dims Key(int64_t threads) const {
+    Dims key{direction, groups, threads};
+    for (const Dims* part : {&x, &w, &y, &strides, &dilations, &pads_before, &pads_after}) {
+      key.insert(key.end(), part->begin(), part->end());
+    }
+    return key;
+  }
+};
+
+memory::desc DescribeArray(const Dims& dims, const Dims& strides) { return {dims, memory::data_type::f32, strides}; }
+
+// An image tensor whose rows may be part of larger images: `whole` is the shape that decides where elements lie.
+memory::desc DescribeImages(const Dims& dims, const Dims& whole) {
+  Dims logical{dims[0], dims.back()}, strides(dims.size());
+  logical.insert(logical.end(), dims.begin() + 1, dims.end() - 1);
+  int64_t step = whole.back();
+  strides[1] = 1;
+  for (size_t i = whole.size() - 2; i >= 1; --i) {
+    strides[i + 1] = step;
+    step *= whole[i];
+  }
+  strides[0] = step;
+  return DescribeArray(logical, strides);
+}
+
+Dims FilterDims(const Problem& p) {
+  const size_t n = p.spatial();
+  Dims dims;
+  if (p.groups > 1) dims.push_back(p.groups);
+  dims.push_back(p.w[n + 1] / p.groups);
+  dims.push_back(p.w[n]);
+  dims.insert(dims.end(), p.w.begin(), p.w.begin() + n);
+  return dims;
+}
+
+memory::desc DescribeFilter(const Problem& p) {
+  const size_t n = p.spatial();
+  const int64_t features = p.w[n + 1];
+  Dims strides;
+  if (p.groups > 1) strides.push_back(features / p.groups);
+  strides.push_back(1);
+  strides.push_back(features);
+  int64_t step = features * p.w[n];
+  Dims spatial(n);
+  for (size_t i = n; i-- > 0;) {
+    spatial[i] = step;
+    step *= p.w[i];
+  }
+  strides.insert(strides.end(), spatial.begin(), spatial.end());
+  return DescribeArray(FilterDims(p), strides);
+}
+
+// A kernel for pieces of one shape.
+struct Kernel {
+  dnnl::primitive primitive;
+  memory::desc x, filter, y, scratch;
+};
+
+struct Piece {
+  size_t kernel;
+  int64_t offset_x, offset_y;
+};
+
+struct Plan {
+  std::vector<Kernel> kernels;
+  std::vector<Piece> pieces;
+  memory::desc filter;       // as XLA has it
+  memory::desc rearranged;   // as the kernels have it
+  dnnl::reorder reorder;     // from the one to the other, whichever way the direction needs
+  bool needs_reorder = false;
+  size_t reorder_scratch = 0;
+};
+
+template <typename Descriptor>
+const Descriptor& Checked(const Descriptor& pd) {
+  if (std::string(pd.impl_info_str()).find("ref") != std::string::npos) {
+    throw std::runtime_error("only the reference implementation");
+  }
+  return pd;
+}
+
+// Calls `use` with oneDNN's description of a piece with inputs `x`, outputs `y`, and with that of its filter.
+// `filter`: the arrangement that the filter must have, or any.
+template <typename Use>
+auto Describe(const Problem& p, const memory::desc& x, const memory::desc& y, const memory::desc& filter,
+              int64_t pad_before, int64_t pad_after, const Use& use) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  Dims dilations = p.dilations, before = p.pads_before, after = p.pads_after;
+  for (int64_t& d : dilations) d -= 1;
+  before[0] = pad_before;
+  after[0] = pad_after;
+  const auto algorithm = dnnl::algorithm::convolution_direct;
+  if (p.direction == kForward) {
+    dnnl::convolution_forward::primitive_desc pd(Engine(), dnnl::prop_kind::forward_training, algorithm, x, filter,
+                                                 memory::desc(), y, p.strides, dilations, before, after, attr);
+    return use(Checked(pd), pd.weights_desc());
+  }
+  const memory::desc any_filter(FilterDims(p), memory::data_type::f32, memory::format_tag::any);
+  dnnl::convolution_forward::primitive_desc hint(Engine(), dnnl::prop_kind::forward_training, algorithm, x, any_filter,
+                                                 memory::desc(), y, p.strides, dilations, before, after, attr);
+  if (p.direction == kInputGradient) {
+    dnnl::convolution_backward_data::primitive_desc pd(Engine(), algorithm, x, filter, y, p.strides, dilations, before,
+                                                       after, hint, attr);
+    return use(Checked(pd), pd.weights_desc());
+  }
+  dnnl::convolution_backward_weights::primitive_desc pd(Engine(), algorithm, x, filter, memory::desc(), y, p.strides,
+                                                        dilations, before, after, hint, attr);
+  return use(Checked(pd), pd.diff_weights_desc());
+}
+
+int64_t Elements(const Dims& dims) {
+  int64_t count = 1;
+  for (int64_t d : dims) count *= d;
+  return count;
+}
+
+// Adds a piece to the plan, and a kernel where none of its shape is there yet.
+class Planner {
+ public:
+  Planner(const Problem& p, Plan& plan) : p_(p), plan_(plan) {}
+
+  // Images [first, first + count), rows [row, row + rows) of the output.
+  void Add(int64_t first, int64_t count, int64_t row, int64_t rows) {
+    const int64_t reach = (p_.w[0] - 1) * p_.dilations[0] + 1;
+    const int64_t from = row * p_.strides[0] - p_.pads_before[0];
+    const int64_t to = (row + rows - 1) * p_.strides[0] - p_.pads_before[0] + reach;
+    const bool whole = rows == p_.y[1];
+    const int64_t begin = whole ? 0 : std::max<int64_t>(from, 0);
+    const int64_t end = whole ? p_.x[1] : std::min(to, p_.x[1]);
+    if (end <= begin) throw std::runtime_error("a piece would see padding only");
+    const int64_t before = whole ? p_.pads_before[0] : begin - from, after = whole ? p_.pads_after[0] : to - end;
+    const Dims shape{count, end - begin, rows, before, after};
+    auto found = made_.find(shape);
+    if (found == made_.end()) {
+      Dims x = p_.x, y = p_.y;
+      x[0] = y[0] = count;
+      x[1] = end - begin;
+      y[1] = rows;
+      const memory::desc filter = plan_.kernels.empty()
+                                      ? memory::desc(FilterDims(p_), memory::data_type::f32, memory::format_tag::any)
+                                      : plan_.rearranged;
+      const memory::desc images_x = DescribeImages(x, p_.x), images_y = DescribeImages(y, p_.y);
+      plan_.kernels.push_back(
+          Describe(p_, images_x, images_y, filter, before, after, [&](const auto& pd, const memory::desc& arranged) {
+            return Kernel{dnnl::primitive(pd), images_x, arranged, images_y, pd.scratchpad_desc()};
+          }));
+      if (plan_.kernels.size() == 1) plan_.rearranged = plan_.kernels[0].filter;
+      found = made_.emplace(shape, plan_.kernels.size() - 1).first;
+    }
+    const int64_t image_x = Elements(p_.x) / p_.x[0], image_y = Elements(p_.y) / p_.y[0];
+    plan_.pieces.push_back({found->second, first * image_x + begin * (image_x / p_.x[1]),
+                            first * image_y + row * (image_y / p_.y[1])});
+  }
+
+ private:
+  const Problem& p_;
+  Plan& plan_;
+  std::map<Dims, size_t> made_;
+};
+
+void MakePieces(const Problem& p, int64_t wanted, int64_t threads, Plan& plan) {
+  Planner planner(p, plan);
+  const int64_t images = p.x[0], rows = p.y[1];
+  if (images < threads && wanted > images && p.direction != kInputGradient && rows > 1) {
+    const int64_t bands = std::min(rows, (wanted + images - 1) / images);
+    for (int64_t i = 0; i < images; ++i) {
+      for (int64_t b = 0; b < bands; ++b) {
+        const int64_t row = rows * b / bands;
+        planner.Add(i, 1, row, rows * (b + 1) / bands - row);
+      }
+    }
+    return;
+  }
+  const int64_t count = std::min(images, wanted);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t first = images * i / count;
+    planner.Add(first, images * (i + 1) / count - first, 0, rows);
+  }
+}
+
+std::shared_ptr<const Plan> MakePlan(const Problem& p, int64_t threads) {
+  OneThread one;
+  // Each piece of a filter's gradient is a filter to be added up.
+  const int64_t most = threads == 1 ? 1 : threads * (p.direction == kFilterGradient ? 1 : kPiecesPerThread);
+  const int64_t wanted = std::clamp<int64_t>(p.Flops() / kFlopsPerPiece, 1, most);
+  auto plan = std::make_shared<Plan>();
+  try {
+    MakePieces(p, wanted, threads, *plan);
+  } catch (const std::exception&) {
+    if (wanted == 1) throw;
+    *plan = Plan();
+    MakePieces(p, 1, 1, *plan);
+  }
+  plan->filter = DescribeFilter(p);
+  plan->needs_reorder = plan->filter != plan->rearranged;
+  if (plan->needs_reorder) {
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const bool back = p.direction == kFilterGradient;
+    dnnl::reorder::primitive_desc pd(Engine(), back ? plan->rearranged : plan->filter, Engine(),
+                                     back ? plan->filter : plan->rearranged, attr);
+    plan->reorder = dnnl::reorder(pd);
+    plan->reorder_scratch = pd.scratchpad_desc().get_size();
+  }
+  return plan;
+}
+
+// The plan of a problem: the most recently used ones are kept.
+std::shared_ptr<const Plan> PlanOf(const Problem& p, int64_t threads) {
+  using Entry = std::pair<Dims, std::shared_ptr<const Plan>>;
+  struct Cache {
+    std::mutex mutex;
+    std::list<Entry> recent;
+    std::map<Dims, std::list<Entry>::iterator> places;
+  };
+  static Cache* cache = new Cache;
+  Dims key = p.Key(threads);
+  {
+    std::lock_guard<std::mutex> lock(cache->mutex);
+    const auto found = cache->places.find(key);
+    if (found != cache->places.end()) {
+      cache->recent.splice(cache->recent.begin(), cache->recent, found->second);
+      return found->second->second;
+    }
+  }
+  auto plan = MakePlan(p, threads);
+  std::lock_guard<std::mutex> lock(cache->mutex);
+  if (!cache->places.count(key)) {
+    cache->recent.emplace_front(key, plan);
+    cache->places[std::move(key)] = cache->recent.begin();
+    if (cache->recent.size() > kMostPlans) {
+      cache->places.erase(cache->recent.back().first);
+      cache->recent.pop_back();
+    }
+  }
+  return plan;
+}
+
+void Reorder(const Plan& plan, const memory::desc& from, void* source, const memory::desc& to, void* target) {
+  OneThread one;
+  Workspace scratch(plan.reorder_scratch);
+  const memory::desc scratch_desc({static_cast<int64_t>(plan.reorder_scratch)}, memory::data_type::u8,
+                                  memory::format_tag::a);
+  plan.reorder.execute(Stream(), {{DNNL_ARG_FROM, memory(from, Engine(), source)},
+                                  {DNNL_ARG_TO, memory(to, Engine(), target)},
+                                  {DNNL_ARG_SCRATCHPAD, memory(scratch_desc, Engine(), scratch.data())}});
+}
+
+void RunKernel(const Kernel& kernel, int64_t direction, float* x, float* filter, float* y) {
+  Workspace scratch(kernel.scratch.get_size());
+  const memory data_x(kernel.x, Engine(), x), data_filter(kernel.filter, Engine(), filter), data_y(kernel.y, Engine(), y);
+  const memory data_scratch(kernel.scratch, Engine(), scratch.data());
+  switch (direction) {
+    case kForward:
+      return kernel.primitive.execute(Stream(), {{DNNL_ARG_SRC, data_x},
+                                                 {DNNL_ARG_WEIGHTS, data_filter},
+                                                 {DNNL_ARG_DST, data_y},
+                                                 {DNNL_ARG_SCRATCHPAD, data_scratch}});
+    case kInputGradient:
+      return kernel.primitive.execute(Stream(), {{DNNL_ARG_DIFF_SRC, data_x},
+                                                 {DNNL_ARG_WEIGHTS, data_filter},
+                                                 {DNNL_ARG_DIFF_DST, data_y},
+                                                 {DNNL_ARG_SCRATCHPAD, data_scratch}});
+    default:
+      return kernel.primitive.execute(Stream(), {{DNNL_ARG_SRC, data_x},
+                                                 {DNNL_ARG_DIFF_WEIGHTS, data_filter},
+                                                 {DNNL_ARG_DIFF_DST, data_y},
+                                                 {DNNL_ARG_SCRATCHPAD, data_scratch}});
+  }
+}
+
+// Runs the pieces; `filter_of(i)` is where piece i has its filter. Exceptions must not leave a thread of the pool.
+template <typename FilterOf>
+void RunPieces(ffi::ThreadPool& pool, const Plan& plan, int64_t direction, float* x, float* y, const FilterOf& filter_of) {
+  std::atomic<bool> failed{false};
+  ForEachChunk(pool, plan.pieces.size(), [&](int64_t i) {
+    const Piece& piece = plan.pieces[i];
+    try {
+      RunKernel(plan.kernels[piece.kernel], direction, x + piece.offset_x, filter_of(i), y + piece.offset_y);
+    } catch (const std::exception&) {
+      failed = true;
+    }
+  });
+  if (failed) throw std::runtime_error("a kernel failed");
+}
+
+void Run(ffi::ThreadPool& pool, const Problem& p, float* x, float* w, float* y) {
+  const auto plan = PlanOf(p, Threads(pool));
+  const size_t size = plan->rearranged.get_size();
+  if (p.direction != kFilterGradient) {
+    Workspace rearranged(plan->needs_reorder ? size : 0);
+    float* filter = plan->needs_reorder ? static_cast<float*>(rearranged.data()) : w;
+    if (plan->needs_reorder) Reorder(*plan, plan->filter, w, plan->rearranged, filter);
+    return RunPieces(pool, *plan, p.direction, x, y, [&](int64_t) { return filter; });
+  }
+  // The first piece writes to where the sum will be.
+  const int64_t pieces = plan->pieces.size();
+  const size_t padded = (size + 63) / 64 * 64;
+  Workspace parts(padded * (plan->needs_reorder ? pieces : pieces - 1));
+  char* memory_of_parts = static_cast<char*>(parts.data());
+  const auto part = [&](int64_t i) {
+    if (!plan->needs_reorder && i == 0) return w;
+    return reinterpret_cast<float*>(memory_of_parts + padded * (plan->needs_reorder ? i : i - 1));
+  };
+  RunPieces(pool, *plan, p.direction, x, y, part);
+  if (pieces > 1) {
+    constexpr int64_t kStretch = 1 << 15;
+    const int64_t count = size / sizeof(float);
+    ForEachChunk(pool, (count + kStretch - 1) / kStretch, [&](int64_t chunk) {
+      const int64_t begin = chunk * kStretch, end = std::min(count, begin + kStretch);
+      float* sum = part(0);
+      for (int64_t i = 1; i < pieces; ++i) {
+        const float* term = part(i);
+        for (int64_t j = begin; j < end; ++j) sum[j] += term[j];
+      }
+    });
+  }
+  if (plan->needs_reorder) Reorder(*plan, plan->rearranged, part(0), plan->filter, w);
+}
+
+Dims ToDims(ffi::Span<const int64_t> values) { return Dims(values.begin(), values.end()); }
+
+ffi::Error Convolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F32> b,
+                       ffi::ResultBuffer<ffi::F32> out, int64_t direction, int64_t groups,
+                       ffi::Span<const int64_t> strides, ffi::Span<const int64_t> dilations,
+                       ffi::Span<const int64_t> pads_before, ffi::Span<const int64_t> pads_after) {
+  Problem p{direction, groups, {}, {}, {}, ToDims(strides), ToDims(dilations), ToDims(pads_before), ToDims(pads_after)};
+  float *x, *w, *y;
+  const auto take = [](auto& buffer, Dims& dims) {
+    dims = ToDims(buffer.dimensions());
+    return buffer.typed_data();
+  };
+  // (x, w) -> y; (y, w) -> x; (x, y) -> w
+  switch (direction) {
+    case kForward:
+      x = take(a, p.x), w = take(b, p.w), y = take(*out, p.y);
+      break;
+    case kInputGradient:
+      y = take(a, p.y), w = take(b, p.w), x = take(*out, p.x);
+      break;
+    default:
+      x = take(a, p.x), y = take(b, p.y), w = take(*out, p.w);
+  }
+  try {
+    Run(pool, p, x, w, y);
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("headrace_convolution: ") + error.what());
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+HEADRACE_HANDLER(headrace_convolution, Convolution,
+                 ffi::Ffi::Bind()
+                     .Ctx<ffi::ThreadPool>()
+                     .Arg<ffi::Buffer<ffi::F32>>()
+                     .Arg<ffi::Buffer<ffi::F32>>()
+                     .Ret<ffi::Buffer<ffi::F32>>()
+                     .Attr<int64_t>("direction")
+                     .Attr<int64_t>("groups")
+                     .Attr<ffi::Span<const int64_t>>("strides")
+                     .Attr<ffi::Span<const int64_t>>("dilations")
+                     .Attr<ffi::Span<const int64_t>>("pads_before")
+                     .Attr<ffi::Span<const int64_t>>("pads_after"));
+
+// Whether there are kernels for a convolution, asked while a program is made. `numbers`: direction, groups, then with n
+// places x (n + 2), w (n + 2), y (n + 2), strides, dilations, pads before, pads after (n each).
+extern "C" __attribute__((visibility("default"))) int headrace_has_convolution(int64_t n, const int64_t* numbers) {
+  const auto take = [&numbers](int64_t count) {
+    Dims dims(numbers, numbers + count);
+    numbers += count;
+    return dims;
+  };
+  const int64_t direction = *numbers++, groups = *numbers++;
+  Problem p{direction, groups, take(n + 2), take(n + 2), take(n + 2), take(n), take(n), take(n), take(n)};
+  try {
+    OneThread one;
+    const memory::desc any(FilterDims(p), memory::data_type::f32, memory::format_tag::any);
+    Describe(p, DescribeImages(p.x, p.x), DescribeImages(p.y, p.y), any, p.pads_before[0], p.pads_after[0],
+             [](const auto&, const memory::desc&) { return true; });
+  } catch (const std::exception&) {
+    return 0;
+  }
+  return 1;
+}
+
+}  // namespace headrace
