@@ -10,6 +10,7 @@ can arise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,9 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.passes.segments import Kinds, Segment, Split, add_static_crossings, kinds_of
 from headrace.passes.state_order import StateOrder
+
+# What works on fewer elements takes less time than the call of a program.
+_LIGHT_ELEMENTS = 4096
 
 
 @dataclass(slots=True)
@@ -39,14 +43,16 @@ def split_by_device(
     kinds = kinds_of(ops, fed, fetches)
     before = dependencies(ops, fed, order, kinds)
     colour = {op: _colour(op, kinds, device_of) for op in before}
+
+    def barrier(source: Operation, op: Operation) -> bool:
+        return colour[source] != colour[op] or any(
+            t._op is source for t in kinds.decisive.get(op, ()) if t not in fed
+        )
+
     level: dict[Operation, int] = {}
     for op, sources in before.items():
-        here = 0
-        decided_by = {t._op for t in kinds.decisive.get(op, ()) if t not in fed}
-        for source in sources:
-            barrier = colour[source] != colour[op] or source in decided_by
-            here = max(here, level[source] + barrier)
-        level[op] = here
+        level[op] = max((level[s] + barrier(s, op) for s in sources), default=0)
+    _bring_together(before, level, barrier)
     early: set[Operation] = set()
     first: set[Operation] = set()  # what operations that may wait depend on, and they themselves
     for op in reversed(list(before)):
@@ -56,6 +62,32 @@ def split_by_device(
             if op in early or colour[source] != colour[op]:
                 early.add(source)
     return _assemble(before, kinds, colour, level, first, early)
+
+
+def _bring_together(
+    before: dict[Operation, set[Operation]],
+    level: dict[Operation, int],
+    barrier: Callable[[Operation, Operation], bool],
+) -> None:
+    """Lets small operations run as late as those that need them: a program of their own would cost more than waiting."""
+    latest: dict[Operation, int] = {}
+    for op in reversed(list(before)):
+        if op in latest and _is_light(op):
+            level[op] = latest[op]
+        for source in before[op]:
+            bound = level[op] - barrier(source, op)
+            latest[source] = min(latest.get(source, bound), bound)
+
+
+def _is_light(op: Operation) -> bool:
+    """Whether all that `op` takes and gives is known to be small."""
+    total = 0
+    for tensor in (*op._inputs, *op._outputs):
+        dims = tensor._dims
+        if dims is None or None in dims:
+            return False
+        total += math.prod(dims)  # type: ignore[arg-type]
+    return total <= _LIGHT_ELEMENTS and not op._definition.function_attrs
 
 
 def dependencies(

@@ -70,7 +70,7 @@ class DeviceStep(Step):
         for node in self._nodes:
             node.waits_for_state = bool(self._early) and node.number not in self._early
         self._needs_lock = bool(self.order.writers or self.order.initial_reads) and (
-            len(self._early) < len(self._nodes)
+            not self._early or len(self._early) < len(self._nodes)
         )
 
     # ---- planning
@@ -358,7 +358,7 @@ class _Run:
         for key in self.step._early_keys:
             value = self.step.resources.cell(key).value
             if value is not None:
-                self._copies[key] = np.array(value) if value.__class__ is ARRAY else value
+                self._copies[key] = np.asarray(value) if value.__class__ is ARRAY else value
 
     def _copy_of(self, key: str) -> Any:
         if key not in self._copies:
@@ -422,7 +422,14 @@ def placed(value: Any, device: Device) -> Any:
     """`value` on `device`; what NumPy holds is on every device."""
     kind = value.__class__
     if kind is ARRAY:
-        return value if value.device is device.physical else jax.device_put(value, device.physical)
+        here, there = value.device, device.physical
+        if here is there:
+            return value
+        if here.platform == "cpu" and there.platform == "cpu":
+            # One memory. This waits for the value, but costs a twentieth of `device_put`; a buffer that NumPy looks at
+            # is never written in place.
+            return np.asarray(value)
+        return jax.device_put(value, there)
     if kind is HostList:
         return HostList(value.dtype, tuple(placed(item, device) for item in value.items))
     if kind is DeviceList:

@@ -54,14 +54,17 @@ class Placement:
         return self._by_name[self.device_of(op)]
 
     def on_default_device(self, ops: Iterable[Operation]) -> bool:
-        """Whether all that XLA computes of `ops` is on the device that JAX uses where nobody says another."""
+        """Whether `ops` are on the device that JAX uses where nobody says another, what only the host can do on CPU:0."""
         devices = self._session._devices
         default = default_device()
         if len(devices) == 1:
             return devices[0].physical is default
         first = next((d for d in devices if d.physical is default), None)
         return first is not None and all(
-            self.device_of(op) == first.name or is_constant(op) or cpu_only(op) for op in ops
+            self.device_of(op) == first.name
+            or is_constant(op)
+            or (self.device_of(op) == devices[0].name and cpu_only(op))
+            for op in ops
         )
 
     def _make_placer(self) -> Placer:
