@@ -9,6 +9,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
+
+from headrace.api.control_flow_basic import tuple as grouped
 from headrace.api.export import export
 from headrace.autodiff import gradients, registry
 from headrace.autodiff.gradients import is_differentiable
@@ -18,6 +21,7 @@ from headrace.graph.graph import Graph
 from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+from headrace.ops.source import TIED
 
 _count = itertools.count(1)
 
@@ -151,21 +155,36 @@ def grad_pass_through(f: Callable[..., Any]) -> Callable[..., Any]:
 @export("recompute_grad")
 def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
     """A function like `f` whose intermediate tensors are computed anew for its gradient instead of being kept."""
+    return recomputed(f, f)
+
+
+def recomputed(
+    f: Callable[..., Any], again: Callable[..., Any], together: bool = False
+) -> Callable[..., Any]:
+    """A function like `f`; for its gradient `again` is called, which must compute what f does.
+
+    together: all gradients are there before any of them is used.
+    """
 
     @custom_gradient
-    def recomputed(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         result = f(*args, **kwargs)
 
         def grad(*dys: Any, **more: Any) -> Any:
             variables = more.get("variables")
-            with default.get_default_graph().control_dependencies(list(dys)):
-                xs = [raw.Identity(x) for x in args]
-                ys = nest.flatten(f(*xs, **kwargs))
-            grads = gradients(ys, [*xs, *(variables or ())], list(dys))
+            # Tied to the gradients that arrive: only then is there something to compute anew for.
+            graph = default.get_default_graph()
+            with graph._attr_scope({TIED: AttrValue(i=len(args))}):
+                xs = raw.IdentityN([*args, *dys])[: len(args)]
+            ys = nest.flatten(again(*xs, **kwargs))
+            # Not beyond xs: they depend on the gradients too, and with these on everything.
+            sources = [*xs, *(variables or ())]
+            grads = gradients(ys, sources, list(dys), stop_gradients=list(xs))
+            grads = grouped(grads) if together else grads
             if variables is None:
                 return grads
             return grads[: len(xs)], grads[len(xs) :]
 
         return result, grad
 
-    return functools.wraps(f)(recomputed)
+    return functools.wraps(f)(call)

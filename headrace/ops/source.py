@@ -8,6 +8,7 @@ import numpy as np
 from headrace.graph import shapes
 from headrace.graph.op_def import Effect, define
 from headrace.graph.tensor import Dims
+from headrace.lowering.tie import tied
 
 # ---- Const
 
@@ -129,6 +130,14 @@ snapshot.gradient(_pass_gradient)
 
 identity_n = define("IdentityN", "input: T -> output: T", "T: list(type) >= 1")
 
+TIED = "_tied"
+"""An attr (one that TensorFlow passes over) of an IdentityN: so many of its first outputs are there after its other inputs."""
+
+
+@identity_n.facts
+def _identity_n_facts(op):
+    return op._attrs.get(TIED, 0)
+
 
 @identity_n.shape
 def _identity_n_shape(op, inputs):
@@ -137,7 +146,7 @@ def _identity_n_shape(op, inputs):
 
 @identity_n.lower
 def _identity_n_lower(op, inputs):
-    return tuple(inputs)
+    return (*tied(inputs[: op.facts], inputs[op.facts :]), *inputs[op.facts :])
 
 
 @identity_n.host
