@@ -58,6 +58,8 @@ class Functions:
         self.slots = {key: Slot(state, key, order.read_version[op, key]) for key in self.keys}
         written = {key for plans in self._plans.values() for plan in plans for key in plan.writes}
         self.written = tuple(key for key in self.keys if key in written)
+        # The shapes of tensors inside of bodies, as `probe` last found them.
+        self.shapes: dict[Tensor, tuple[int, ...]] = {}
 
     def count(self, attr: str) -> int:
         """How many functions the attr names."""
@@ -149,6 +151,9 @@ class Functions:
             with checks.collecting(checks.Collector(conditional=True)):
                 outputs = self._evaluate(plan, arguments, state, inside)
             found["known"] = {t: v for t, v in inside.items() if isinstance(v, np.ndarray)}
+            self.shapes.update(
+                (t, tuple(v.shape)) for t, v in inside.items() if hasattr(v, "shape")
+            )
             found["outputs"] = outputs
             return [o for o in outputs if not isinstance(o, np.ndarray)]
 
@@ -248,6 +253,7 @@ class Functions:
             state = StateView(before.__getitem__)
             inner = Functions.__new__(Functions)
             inner.op, inner._run, inner._plans = self.op, _trace(), self._plans
+            inner.shapes = {}
             inner.keys, inner.written = self.keys, self.written
             inner.slots = {k: Slot(state, k, -1) for k in self.keys}
             collector.checks.clear()

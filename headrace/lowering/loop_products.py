@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from headrace import native
@@ -22,6 +23,9 @@ from headrace.passes.loop_products import (
     WeightGradient,
     find_loop_products,
 )
+
+# Gets the results of the loop, which it changes, and what the iterations left in the buffers.
+Finisher = Callable[[list[Any], list[Any]], None]
 
 # A list much longer than the loop would be multiplied for nothing.
 _MOST_SPARE_ELEMENTS = 2
@@ -47,7 +51,10 @@ class MovedProducts:
         self._places = {t: i for i, t in enumerate(self._graph.inputs)}
         self.buffers: list[Any] = []
         self.overrides: dict[Operation, Callable[[dict[Tensor, Any]], Any]] = {}
-        self._finishers: list[Callable[[list[Any], list[Any]], None]] = []
+        self._finishers: list[Finisher] = []
+        # What the iterations leave behind one another, with the list whose elements it belongs to.
+        self._kept: dict[Tensor, tuple[int, DeviceList, Operation]] = {}
+        self._shapes = functions.shapes
         found = find_loop_products(
             self._graph, functions.body_graph("cond"), functions.body_ops("body")
         )
@@ -111,108 +118,90 @@ class MovedProducts:
             right = product._inputs[1]
             if not isinstance(values, DeviceList) or getattr(values.buffer, "ndim", 0) != 3:
                 continue
-            count, rows, columns = values.buffer.shape
-            width = right._dims[1] if right._dims is not None else None
-            if width is None or not count:
+            count, rows, _ = values.buffer.shape
+            width = self._shapes[right][1]
+            if not count:
                 continue
             slot = self._new_buffer((count, rows, width), values.buffer.dtype)
+            self._kept.setdefault(right, (slot, values, pop))
+            self._finishers.append(_sum_of_products(found.place, slot, values))
 
-            def override(
-                inside: dict[Tensor, Any], slot: int = slot, pop: Any = pop, right: Any = right
-            ) -> Any:
-                left = inside[pop._inputs[0]]
-                index = left.length() - 1
+            def override(inside: dict[Tensor, Any], at: Any = (slot, product, pop, right)) -> Any:
+                slot, product, pop, right = at
+                index = inside[pop._inputs[0]].length() - 1
                 self.buffers[slot] = lax.dynamic_update_index_in_dim(
                     self.buffers[slot], inside[right], index, 0
                 )
-                return jnp.zeros((columns, width), inside[right].dtype)  # noqa: B023
-
-            def finisher(
-                results: list[Any], buffers: list[Any], slot: int = slot, values: Any = values
-            ) -> None:
-                left = values.buffer.reshape(-1, values.buffer.shape[-1])
-                right = buffers[slot].reshape(-1, buffers[slot].shape[-1])
-                results[found.place] = results[found.place] + native.dot(
-                    left, right, transpose_a=True
-                )
+                return jnp.zeros(self._shapes[product._outputs[0]], inside[right].dtype)
 
             self.overrides[product] = override
-            self._finishers.append(finisher)
 
     def _can_move(self, found: InputGradient) -> bool:
         values = self._inputs[found.place]
         if not isinstance(values, DeviceList) or not values.capacity:
             return False
-        for product, _ in found.terms:
-            weights, left = self._invariant(product._inputs[1]), product._inputs[0]
-            if weights is None or weights.ndim != 2:
-                return False
-            if left._dims is None or None in left._dims:
-                return False
-        return True
+        weights = [self._invariant(product._inputs[1]) for product, _ in found.terms]
+        return all(w is not None and w.ndim == 2 for w in weights)
 
     def _move_input_gradient(self, found: InputGradient, products: LoopProducts) -> None:
         count = self._inputs[found.place].capacity
-        slots = []
+        order = self._popped_list(found.index)
+        added_in_loop = []
         for product, part in found.terms:
-            weights = self._invariant(product._inputs[1])
             left = product._inputs[0]
-            slot = self._new_buffer((count, *left._dims), left._dtype.np_dtype)  # type: ignore[misc]
-            slots.append((slot, left, _rows(weights, part)))
+            weights = _rows(self._invariant(product._inputs[1]), part)
+            kept = self._kept.get(left)
+            if kept is not None and order is not None and order.capacity == kept[1].capacity:
+                self._finishers.append(_scattered_products(found.place, kept, order, weights))
+                continue
+            slot = self._new_buffer((count, *self._shapes[left]), left._dtype.np_dtype)
+            added_in_loop.append((slot, left))
+            self._finishers.append(_stacked_products(found.place, slot, weights))
         for product, _ in found.terms:
             self._share_split(product, products)
-
         carried = next(t for t in found.adder._inputs if t._op not in found.through)
 
         def override(inside: dict[Tensor, Any]) -> Any:
-            index = inside[found.index]
-            for slot, left, _ in slots:
+            for slot, left in added_in_loop:
+                index = inside[found.index]
                 self.buffers[slot] = self.buffers[slot].at[index].add(inside[left])
             return inside[carried]
-
-        def finisher(results: list[Any], buffers: list[Any]) -> None:
-            for slot, _, weights in slots:
-                stacked = buffers[slot]
-                flat = stacked.reshape(-1, stacked.shape[-1])
-                added = native.dot(flat, weights, transpose_b=True).reshape(*stacked.shape[:-1], -1)
-                old = results[found.place]
-                results[found.place] = old + DeviceList(old.dtype, added, old.capacity, old.size)
 
         for op in found.through:
             self.overrides[op] = lambda inside: None
         self.overrides[found.adder] = override
-        self._finishers.append(finisher)
 
     def _share_split(self, product: Operation, products: LoopProducts) -> None:
         """Leaves of a product `dz W'` only the columns that the loop needs."""
-        for split, parts in products.splits.items():
-            if split._inputs[0]._op is not product:
-                continue
-            weights = self._invariant(product._inputs[1])
-            left = product._inputs[0]
-            needed = [p for p in parts if p is not None]
-            kept = jnp.concatenate([_rows(weights, p) for p in needed]) if needed else None
+        split = next((s for s in products.splits if s._inputs[0]._op is product), None)
+        if split is None:
+            return
+        parts, left = products.splits[split], product._inputs[0]
+        needed = [p for p in parts if p is not None]
+        weights = self._invariant(product._inputs[1])
+        kept = jnp.concatenate([_rows(weights, p) for p in needed]) if needed else None
+        ends = np.cumsum([p.size for p in needed[:-1]], dtype=int)
 
-            def override(
-                inside: dict[Tensor, Any],
-                parts: Any = parts,
-                kept: Any = kept,
-                left: Any = left,
-            ) -> Any:
-                if kept is None:
-                    return [None] * len(parts)
-                columns = native.dot(inside[left], kept, transpose_b=True, b_is_invariant=True)
-                results, start = [], 0
-                for part in parts:
-                    if part is None:
-                        results.append(None)
-                        continue
-                    results.append(columns[:, start : start + part.size])
-                    start += part.size
-                return results
+        def override(inside: dict[Tensor, Any]) -> Any:
+            if kept is None:
+                return [None] * len(parts)
+            columns = native.dot(inside[left], kept, transpose_b=True, b_is_invariant=True)
+            given = iter(jnp.split(columns, ends, 1))
+            return [None if p is None else next(given) for p in parts]
 
-            self.overrides[product] = lambda inside: None
-            self.overrides[split] = override
+        self.overrides[product] = lambda inside: None
+        self.overrides[split] = override
+
+    def _popped_list(self, tensor: Tensor) -> DeviceList | None:
+        """The list from whose end each iteration takes `tensor`, as it is before the loop; None where it is none."""
+        pop = tensor._op
+        if pop.type != "TensorListPopBack" or tensor is not pop._outputs[1]:
+            return None
+        place = self._places.get(pop._inputs[0])
+        if place is None or self._graph.outputs[place] is not pop._outputs[0]:
+            return None
+        found = self._inputs[place]
+        return found if isinstance(found, DeviceList) and found.buffer is not None else None
 
     # ---- helpers
 
@@ -238,3 +227,52 @@ class MovedProducts:
 
 def _rows(weights: Any, part: Part) -> Any:
     return weights if part.size is None else weights[part.start : part.start + part.size]
+
+
+# What makes the products of what the iterations left: each gets the results of the loop and its buffers.
+
+
+def _sum_of_products(place: int, slot: int, values: DeviceList) -> Finisher:
+    def finish(results: list[Any], buffers: list[Any]) -> None:
+        left = values.buffer.reshape(-1, values.buffer.shape[-1])
+        right = buffers[slot].reshape(-1, buffers[slot].shape[-1])
+        results[place] = results[place] + native.dot(left, right, transpose_a=True)
+
+    return finish
+
+
+def _stacked_products(place: int, slot: int, weights: Any) -> Finisher:
+    def finish(results: list[Any], buffers: list[Any]) -> None:
+        old = results[place]
+        added = _times(buffers[slot], weights)
+        results[place] = old + DeviceList(old.dtype, added, old.capacity, old.size)
+
+    return finish
+
+
+def _scattered_products(
+    place: int, kept: tuple[int, DeviceList, Operation], order: DeviceList, weights: Any
+) -> Finisher:
+    """The rows were kept in the order of the iterations, `order` says to which element each belongs."""
+    slot, values, _ = kept
+
+    def finish(results: list[Any], buffers: list[Any]) -> None:
+        old = results[place]
+        added = _times(buffers[slot], weights)
+        indices = order.buffer
+        if order.size is not None or values.size is not None:
+            positions = jnp.arange(order.capacity) + (order.length() - values.length())
+            indices = jnp.take(indices, positions, mode="clip")
+        buffer = old.buffer
+        if buffer is None:
+            buffer = jnp.zeros((old.capacity, *added.shape[1:]), added.dtype)
+        # Rows that no iteration left are zero: it does not matter where they are added.
+        buffer = buffer.at[indices].add(added, mode="clip")
+        results[place] = DeviceList(old.dtype, buffer, old.capacity, old.size)
+
+    return finish
+
+
+def _times(stacked: Any, weights: Any) -> Any:
+    flat = stacked.reshape(-1, stacked.shape[-1])
+    return native.dot(flat, weights, transpose_b=True).reshape(*stacked.shape[:-1], -1)
