@@ -17,7 +17,10 @@ import jaxlib
 SOURCES = Path(__file__).parent / "src"
 
 # Each is a function of the library and, under the same name, a target that XLA calls.
-TARGETS = ("headrace_convolution", "headrace_dot", "headrace_transpose")
+TARGETS = ("headrace_convolution", "headrace_dot", "headrace_pack", "headrace_packed_dot")
+
+# Functions that say how large something is, and how many numbers they take.
+SIZES = {"headrace_packed_size": 4}
 
 # The bit of oneDNN's enumeration of instruction sets that AVX2 and all later ones have.
 _AVX2 = 4
@@ -84,6 +87,9 @@ def _load() -> str | None:
         if not library.dnnl_get_effective_cpu_isa() & _AVX2:
             return "the processor has no AVX2"
         found = ctypes.CDLL(str(path))
+        for name, arguments in SIZES.items():
+            getattr(found, name).argtypes = [ctypes.c_int64] * arguments
+            getattr(found, name).restype = ctypes.c_int64
         for target in TARGETS:
             jax.ffi.register_ffi_target(
                 target, jax.ffi.pycapsule(getattr(found, target)), platform="cpu"

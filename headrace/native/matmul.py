@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from headrace.native.library import available
+from headrace.native.packed import packed_dot
 
 # Fewer multiplications than this cost about what the call does; a product with a vector waits for memory either way.
 _LEAST_MULTIPLICATIONS = 1 << 19
@@ -34,9 +35,10 @@ def dot(
     """
     if not (_is_worth_it(a, b, transpose_a, transpose_b) and available()):
         return _xla_dot(a, b, transpose_a, transpose_b)
-    if transpose_b and b_is_invariant and a.shape[-1 if transpose_a else -2] <= _FEW_ROWS:
-        # XLA moves a call out of a loop where its operands do not change (a transposition of its own it leaves inside).
-        b, transpose_b = _native_transpose(b), False
+    if b_is_invariant and not transpose_a:
+        product = packed_dot(a, b, bool(transpose_b))
+        if product is not None:
+            return product
     return _native_dot(a, b, bool(transpose_a), bool(transpose_b))
 
 

@@ -14,7 +14,7 @@ from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
-from headrace.lowering import checks
+from headrace.lowering import checks, loop_body
 from headrace.lowering.loop_products import MovedProducts
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.tensor_list import DeviceList, HostList, common_room, guessed_room
@@ -192,7 +192,8 @@ def _while(op, functions, inputs, fixed, trips, room=None, most=None):
         changing, written, code, buffers = carry
         if moved:
             moved.buffers = list(buffers)
-        outputs, written, failed = body(state_of(written), merged(changing))
+        with loop_body.traced():
+            outputs, written, failed = body(state_of(written), merged(changing))
         code = jnp.where(code > 0, code, failed)
         left = _same_types([v for v, f in zip(outputs, fixed, strict=True) if not f])
         return left, written, code, moved.buffers if moved else []
