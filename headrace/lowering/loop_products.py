@@ -36,17 +36,19 @@ class MovedProducts:
 
     Before the loop: `buffers` are what it carries in addition. Inside: `overrides` stand for the rules of some
     operations; they read and write `buffers`. After it: `finish` makes the products of what was collected.
+
+    iterations: how many there are, or may be; trips: how many there are, where that is known.
     """
 
     def __init__(
         self,
-        op: Operation,
         functions: Functions,
         inputs: Sequence[Any],
         fixed: Sequence[bool],
-        iterations: int | None,
+        iterations: int,
+        trips: int | None,
     ) -> None:
-        self._functions, self._inputs, self._fixed = functions, inputs, fixed
+        self._functions, self._inputs, self._fixed, self._trips = functions, inputs, fixed, trips
         self._graph = functions.body_graph("body")
         self._places = {t: i for i, t in enumerate(self._graph.inputs)}
         self.buffers: list[Any] = []
@@ -69,9 +71,9 @@ class MovedProducts:
 
     # ---- x_t W
 
-    def _move_input_product(self, found: InputProduct, iterations: int | None) -> None:
+    def _move_input_product(self, found: InputProduct, iterations: int) -> None:
         weights = self._invariant(found.product._inputs[1])
-        if weights is None or weights.ndim != 2 or iterations is None:
+        if weights is None or weights.ndim != 2:
             return
         if found.product.attr("transpose_b"):
             weights = weights.T
@@ -122,7 +124,9 @@ class MovedProducts:
             width = self._shapes[right][1]
             if not count:
                 continue
-            slot = self._new_buffer((count, rows, width), values.buffer.dtype)
+            slot = self._new_buffer(
+                (count, rows, width), values.buffer.dtype, fills=count == self._trips
+            )
             self._kept.setdefault(right, (slot, values, pop))
             self._finishers.append(_sum_of_products(found.place, slot, values))
 
@@ -180,7 +184,7 @@ class MovedProducts:
         needed = [p for p in parts if p is not None]
         weights = self._invariant(product._inputs[1])
         kept = jnp.concatenate([_rows(weights, p) for p in needed]) if needed else None
-        ends = np.cumsum([p.size for p in needed[:-1]], dtype=int)
+        ends = np.cumsum([p.size or 0 for p in needed[:-1]], dtype=int)
 
         def override(inside: dict[Tensor, Any]) -> Any:
             if kept is None:
@@ -205,8 +209,8 @@ class MovedProducts:
 
     # ---- helpers
 
-    def _new_buffer(self, shape: tuple[int, ...], dtype: Any) -> int:
-        self.buffers.append(jnp.zeros(shape, dtype))
+    def _new_buffer(self, shape: tuple[int, ...], dtype: Any, fills: bool = False) -> int:
+        self.buffers.append((native.empty if fills else jnp.zeros)(shape, dtype))
         return len(self.buffers) - 1
 
     def _invariant(self, tensor: Tensor) -> Any:

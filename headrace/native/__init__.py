@@ -6,7 +6,8 @@ as fast, the functions here lower to XLA's own operations.
 """
 
 from headrace.native.convolution import Geometry, convolve, filter_gradient, input_gradient
+from headrace.native.empty import empty
 from headrace.native.library import available
 from headrace.native.matmul import dot
 
-__all__ = ["Geometry", "available", "convolve", "dot", "filter_gradient", "input_gradient"]
+__all__ = ["Geometry", "available", "convolve", "dot", "empty", "filter_gradient", "input_gradient"]

@@ -17,7 +17,13 @@ import jaxlib
 SOURCES = Path(__file__).parent / "src"
 
 # Each is a function of the library and, under the same name, a target that XLA calls.
-TARGETS = ("headrace_convolution", "headrace_dot", "headrace_pack", "headrace_packed_dot")
+TARGETS = (
+    "headrace_convolution",
+    "headrace_dot",
+    "headrace_empty",
+    "headrace_pack",
+    "headrace_packed_dot",
+)
 
 # Functions that say how large something is, and how many numbers they take.
 SIZES = {"headrace_packed_size": 4}

@@ -16,9 +16,6 @@ from headrace.native.packed import packed_dot
 _LEAST_MULTIPLICATIONS = 1 << 19
 _LEAST_SIZE = 4
 
-# With more rows than this, what it costs to read a transposed matrix no longer shows.
-_FEW_ROWS = 96
-
 
 def dot(
     a: Any,
@@ -63,18 +60,6 @@ def _xla_dot(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
     return lax.dot_general(
         a, b, (((contract[0],), (contract[1],)), (batch, batch)), preferred_element_type=a.dtype
     )
-
-
-@jax.custom_jvp
-def _native_transpose(x: Any) -> Any:
-    shape = (*x.shape[:-2], x.shape[-1], x.shape[-2])
-    result = jax.ShapeDtypeStruct(shape, x.dtype)
-    return jax.ffi.ffi_call("headrace_transpose", result, vmap_method="broadcast_all")(x)
-
-
-@_native_transpose.defjvp
-def _native_transpose_jvp(primals: Any, tangents: Any) -> Any:
-    return _native_transpose(*primals), tangents[0].swapaxes(-1, -2)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))

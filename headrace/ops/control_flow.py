@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from headrace import native
 from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
@@ -169,7 +170,7 @@ def _while(op, functions, inputs, fixed, trips, room=None, most=None):
     values = _same_types(functions.values())
     start = _same_types([v for v, f in zip(inputs, fixed, strict=True) if not f])
     condition, _ = functions.pure("cond")
-    moved = None if most is None else MovedProducts(op, functions, inputs, fixed, most)
+    moved = None if most is None else MovedProducts(functions, inputs, fixed, most, trips)
     body, table = functions.pure("body", overrides=moved.overrides if moved else None)
     places = [functions.keys.index(k) for k in functions.written]
 
@@ -229,6 +230,7 @@ def _while_with_lists(op, functions, inputs, fixed):
         return tuple(inputs)
     most = _most_pops(op, inputs) if trips is None else trips
     guess = guessed_room(op) if most is None else None
+    exact = final is not None
     growth: dict[int, int] = {}
     starts = list(inputs)
     for _ in range(4):
@@ -240,14 +242,13 @@ def _while_with_lists(op, functions, inputs, fixed):
             if before.size is None and after.capacity != before.capacity:
                 growth[i] = after.capacity - before.capacity
                 room = before.capacity + max(0, growth[i]) * (guess if most is None else most)
-                starts[i] = _with_room(before, after, room).growing(room)
+                starts[i] = _with_room(before, after, room, exact).growing(room)
                 settled = False
             elif before.buffer is None and after.buffer is not None:
                 starts[i] = _with_room(before, after, before.capacity)
                 settled = False
         if settled:
             break
-    exact = final is not None
     grows = any(step > 0 for step in growth.values())
     results = list(
         _while(
@@ -283,11 +284,12 @@ def _pops(out, into):
     return out._op.type == "TensorListPopBack" and out._op._inputs[0] is into
 
 
-def _with_room(before, after, capacity):
-    """The list `before` with a buffer for elements like those of `after`."""
+def _with_room(before, after, capacity, fills=False):
+    """The list `before` with a buffer for elements like those of `after`; `fills`: all of them are going to be written."""
     if before.buffer is not None or after.buffer is None:
         return before
-    buffer = jax.tree.map(lambda v: jnp.zeros((capacity, *v.shape[1:]), v.dtype), after.buffer)
+    make = native.empty if fills and not before.capacity else jnp.zeros
+    buffer = jax.tree.map(lambda v: make((capacity, *v.shape[1:]), v.dtype), after.buffer)
     size = before.size
     if size is None and capacity != before.capacity:
         size = jnp.int32(before.capacity)

@@ -8,7 +8,7 @@ import pytest
 import headrace as tf
 from headrace import native
 from headrace.lowering import loop_body
-from headrace.native import library, matmul
+from headrace.native import library, matmul, packed
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
 
@@ -44,8 +44,6 @@ def test_products_of_every_shape_and_transposition():
         for flags in [(False, False), (True, False), (False, True), (True, True)]:
             a, b = operands(batch, rows, inner, columns, *flags)
             got = jax.jit(matmul._native_dot, static_argnums=(2, 3))(a, b, *flags)
-            turned = jax.jit(matmul._native_transpose)(a)
-            np.testing.assert_array_equal(turned, np.swapaxes(a, -1, -2))
             want = expected(a, b, *flags)
             assert got.shape == want.shape and got.dtype == np.float32
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * inner)
@@ -124,7 +122,7 @@ def test_other_products_are_xlas(shapes, dtype):
     assert "headrace_dot" not in text and "dot_general" in text
 
 
-def test_what_a_loop_multiplies_by_is_transposed_once_before_it(monkeypatch):
+def test_what_a_loop_multiplies_by_is_packed_once_before_it(monkeypatch):
     x = tf.placeholder(tf.float32, [None, 256])
     w = tf.get_variable("w", initializer=operands((), 256, 256, 1, False, False)[0] * 0.05)
     kept = tf.constant(operands((), 256, 256, 1, False, False, seed=1)[0] * 0.05)
@@ -162,5 +160,29 @@ def test_what_a_loop_multiplies_by_is_transposed_once_before_it(monkeypatch):
 
     text = jax.jit(looped).lower(*operand).compile().as_text()
     body, main = text.split("ENTRY")
-    assert "headrace_dot" in body and "headrace_transpose" not in body
-    assert "headrace_transpose" in main
+    assert '"headrace_packed_dot"' in body and '"headrace_pack"' not in body
+    assert '"headrace_pack"' in main
+
+
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("shape", [(32, 256, 1024), (1, 64, 100), (33, 70, 65), (128, 300, 1000)])
+def test_products_with_a_packed_matrix(shape, transpose_b):
+    a, b = operands((), *shape, False, transpose_b)
+    got = jax.jit(packed.packed_dot, static_argnums=2)(a, b, transpose_b)
+    want = expected(a, b, False, transpose_b)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * shape[1])
+
+
+def test_a_packed_matrix_of_another_product_is_refused():
+    a = jnp.zeros((32, 256))
+    multiply = jax.ffi.ffi_call(
+        "headrace_packed_dot", jax.ShapeDtypeStruct((32, 1024), jnp.float32)
+    )
+    with pytest.raises(jax.errors.JaxRuntimeError, match="packed for another product"):
+        multiply(a, jnp.zeros(17), pieces=4)
+
+
+def test_empty_arrays():
+    assert native.empty((3, 4), np.int32).shape == (3, 4)
+    one, other = jax.jit(lambda: (native.empty((64, 1024), "f4"), native.empty((64, 1024), "f4")))()
+    assert one.shape == other.shape == (64, 1024) and one.dtype == np.float32

@@ -100,46 +100,7 @@ ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F
   return ffi::Error::Success();
 }
 
-// A product of few rows reads a transposed matrix at half the speed of one as it is: what a loop multiplies by in each
-// iteration is turned once before it.
-ffi::Error Transpose(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::ResultBuffer<ffi::F32> out) {
-  const auto dims = x.dimensions();
-  const size_t rank = dims.size();
-  if (rank < 2) return ffi::Error::InvalidArgument("headrace_transpose: the operand is no matrix");
-  const int64_t rows = dims[rank - 2], columns = dims[rank - 1];
-  int64_t batch = 1;
-  for (size_t i = 0; i + 2 < rank; ++i) batch *= dims[i];
-  if (batch * rows * columns == 0) return ffi::Error::Success();
-  const float* from = x.typed_data();
-  float* to = out->typed_data();
-  constexpr int64_t kTile = 16;
-  const int64_t bands = CeilDiv(rows, kTile);
-  const auto band = [&](int64_t chunk) {
-    const float* source = from + chunk / bands * rows * columns;
-    float* target = to + chunk / bands * rows * columns;
-    const int64_t row = chunk % bands * kTile, height = std::min(kTile, rows - row);
-    for (int64_t column = 0; column < columns; column += kTile) {
-      const int64_t width = std::min(kTile, columns - column);
-      for (int64_t j = 0; j < width; ++j) {
-        for (int64_t i = 0; i < height; ++i) {
-          target[(column + j) * rows + row + i] = source[(row + i) * columns + column + j];
-        }
-      }
-    }
-  };
-  const int64_t count = batch * bands, threads = Threads(pool);
-  const bool alone = threads == 1 || count * columns < 4096;
-  const int64_t chunks = alone ? 1 : std::min(count, threads * kChunksPerThread);
-  ForEachChunk(pool, chunks, [&](int64_t chunk) {
-    for (int64_t i = count * chunk / chunks; i < count * (chunk + 1) / chunks; ++i) band(i);
-  });
-  return ffi::Error::Success();
-}
-
 }  // namespace
-
-HEADRACE_HANDLER(headrace_transpose, Transpose,
-                 ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 HEADRACE_HANDLER(headrace_dot, Dot,
                               ffi::Ffi::Bind()
