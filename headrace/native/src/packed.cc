@@ -127,7 +127,7 @@ ffi::Error PackedDot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<
   }
   const int64_t rows = dims[0], inner = dims[1], columns = out->dimensions()[1];
   const Layout layout(columns, pieces);
-  const auto whole = FindKernel(rows, inner, layout.width, columns);
+  const auto whole = FindKernel(rows, inner, layout.WidthOf(0), columns);
   const auto last = FindKernel(rows, inner, layout.WidthOf(layout.count - 1), columns);
   const int64_t floats = layout.count == 1 ? 0 : PackedFloats(*whole);
   if (floats * (layout.count - 1) + PackedFloats(*last) != static_cast<int64_t>(packed.element_count())) {
