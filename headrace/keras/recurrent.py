@@ -156,7 +156,7 @@ class RNN(Layer):
             return outputs + states
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any) -> Any:
         """The mask of the inputs where all steps are returned; none for states."""
         own = nest.flatten(mask)[0] if self.return_sequences else None
         return [own, *([None] * len(self._sizes()))] if self.return_state else own

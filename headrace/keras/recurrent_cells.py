@@ -166,7 +166,7 @@ class _Cell(Layer):
         """What `from_config` makes an equal cell of."""
         config: dict[str, Any] = {
             "units": self.units,
-            "activation": activations.name_of_activation(self.activation),
+            "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
         }
         for weight in _WEIGHTS:
@@ -265,7 +265,7 @@ class _GatedCell(_Cell):
         """What `from_config` makes an equal cell of."""
         return {
             **super().get_config(),
-            "recurrent_activation": activations.name_of_activation(self.recurrent_activation),
+            "recurrent_activation": activations.serialize(self.recurrent_activation),
             "implementation": self.implementation,
         }
 

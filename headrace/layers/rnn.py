@@ -54,6 +54,11 @@ def _batch_size(flat_input: list[Tensor], axis: int) -> Any:
     return array_ops.shape(flat_input[0])[axis]
 
 
+def best_effort_batch_size(flat_input: list[Tensor]) -> Any:
+    """The batch size of inputs [time, batch, ...]: an int where some input knows it, else a tensor."""
+    return _batch_size(flat_input, 1)
+
+
 def _state_type(explicit: Any, state: Any) -> Any:
     """The type of outputs: as given, else that of all parts of the state. Raises ValueError: none, or several."""
     if explicit is not None:

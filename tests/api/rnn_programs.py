@@ -184,7 +184,7 @@ def own_cell(tf, x, lengths):
     return result
 
 
-def evaluate(tf, function):
+def evaluate(tf, function, feeds=FEEDS):
     """([names of variables and of the first outputs], [[arrays of one run], ...])."""
     with tf.Graph().as_default():
         tf.set_random_seed(5)
@@ -196,7 +196,7 @@ def evaluate(tf, function):
         variables = [v for v in tf.global_variables()]
         trained = tf.trainable_variables()
         loss = tf.add_n([tf.reduce_sum(tf.square(t)) for t in floats])
-        grads = tf.gradients(loss, [x, *trained])
+        grads = [g for g in tf.gradients(loss, [x, *trained]) if g is not None]
         names = [v.name for v in variables] + [t.name for t in trained]
         names += [str(t.shape.as_list()) for t in outputs]
         runs = []
@@ -207,6 +207,6 @@ def evaluate(tf, function):
                 shape = v.shape.as_list()
                 values = np.random.RandomState(number).uniform(-0.5, 0.5, shape)
                 v.load(values.astype(np.float32), session)
-            for data, sizes in FEEDS:
+            for data, sizes in feeds:
                 runs.append(session.run(outputs + grads, {x: data, lengths: sizes}))
         return names, runs

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 from recurrent_programs import PROGRAMS
-from rnn_programs import evaluate
+from rnn_programs import FEEDS, evaluate
 
 logging.disable(logging.WARNING)
 warnings.simplefilter("ignore")
@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 answers = {}
 for key, function in PROGRAMS.items():
     # Names of layers count through the graph.
-    names, runs = evaluate(tf, function)
+    names, runs = evaluate(tf, function, FEEDS[:2])
     answers[key + "/names"] = np.array(names)
     for number, arrays in enumerate(runs):
         for i, array in enumerate(arrays):

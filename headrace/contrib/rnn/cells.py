@@ -11,9 +11,9 @@ from headrace.api.export import PUBLIC
 from headrace.api.logging import warning
 from headrace.api.math_ops import sigmoid
 from headrace.api.matmul_ops import matmul
-from headrace.api.nn_impl import batch_normalization, moments
 from headrace.api.nn_ops import bias_add, dropout
-from headrace.api.variable_scope import get_variable, variable_scope
+from headrace.api.variable_scope import get_variable
+from headrace.contrib.rnn.parts import linear, normalized
 from headrace.core import dtypes
 from headrace.graph.tensor import Tensor
 from headrace.layers.rnn_cell import (
@@ -65,14 +65,7 @@ class LayerNormBasicLSTMCell(RNNCell):
         return self._num_units
 
     def _norm(self, x: Tensor, scope: str) -> Tensor:
-        units = x.shape[-1:]
-        with variable_scope(scope):
-            gain = init_ops.Constant(self._norm_gain)
-            shift = init_ops.Constant(self._norm_shift)
-            gamma = get_variable("gamma", units, x.dtype, initializer=gain)
-            beta = get_variable("beta", units, x.dtype, initializer=shift)
-            mean, variance = moments(x, [1], keep_dims=True)
-            return batch_normalization(x, mean, variance, beta, gamma, 1e-12)
+        return normalized(x, scope, self._norm_gain, self._norm_shift)
 
     def call(self, inputs: Any, state: Any) -> tuple[Tensor, LSTMStateTuple]:
         """One step: h, and (c, h)."""
@@ -142,7 +135,8 @@ class GRUBlockCellV2(GRUCell):
     ) -> None:
         if (num_units is None) == (cell_size is None):
             raise ValueError("Either num_units or cell_size (deprecated) must be given, not both")
-        super().__init__(cell_size if num_units is None else num_units, reuse=reuse, name=name)
+        units: Any = cell_size if num_units is None else num_units
+        super().__init__(units, reuse=reuse, name=name)
 
 
 class GRUBlockCell(GRUBlockCellV2):
@@ -181,12 +175,6 @@ class _Around(RNNCell):
     def zero_state(self, batch_size: Any, dtype: Any) -> Any:
         """That of the cell inside."""
         return self._cell.zero_state(batch_size, dtype)
-
-
-def _linear(x: Tensor, size: int) -> Tensor:
-    kernel = get_variable("kernel", [x.shape[1], size], x.dtype)
-    bias = get_variable("bias", [size], x.dtype, initializer=init_ops.Constant(0.0, dtype=x.dtype))
-    return bias_add(matmul(x, kernel), bias)
 
 
 class EmbeddingWrapper(_Around):
@@ -241,7 +229,7 @@ class InputProjectionWrapper(_Around):
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """One step of the cell inside on the projected inputs."""
-        projected = _linear(inputs, self._num_proj)
+        projected = linear(inputs, self._num_proj)
         return self._cell(self._activation(projected) if self._activation else projected, state)
 
 
@@ -268,5 +256,5 @@ class OutputProjectionWrapper(_Around):
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """One step of the cell inside, its output projected."""
         output, state = self._cell(inputs, state)
-        projected = _linear(output, self._output_size)
+        projected = linear(output, self._output_size)
         return self._activation(projected) if self._activation else projected, state
