@@ -176,14 +176,19 @@ def trace(
             else:
                 results = np.asarray(results)
         else:
-            _check_static(op, arguments)
-            try:
-                # XLA keeps the name with what comes of the operation; profiles are read by it.
-                with jax.named_scope(f"{op._name}#{op.type}"):
-                    results = op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
-            except REFUSED as error:
-                raise op.invalid(str(error)) from error
+            results = lowered(op, arguments)
         store_outputs(op, results, values, fed)
+
+
+def lowered(op: Operation, arguments: list[Any]) -> Any:
+    """The results of the JAX rule of `op`."""
+    _check_static(op, arguments)
+    try:
+        # XLA keeps the name with what comes of the operation; profiles are read by it.
+        with jax.named_scope(f"{op._name}#{op.type}"):
+            return op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
+    except REFUSED as error:
+        raise op.invalid(str(error)) from error
 
 
 def _check_static(op: Operation, arguments: list[Any]) -> None:

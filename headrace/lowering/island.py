@@ -14,6 +14,7 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.evaluate import Values, trace
+from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.state_order import StateOrder
 
@@ -27,7 +28,8 @@ class Island:
     inputs: tensors whose values come from feeds or earlier segments; static ones are those whose value decides a shape.
     outputs: tensors that are fetched or used by later segments.
     reads, writes: (key, version) of the state that goes in and comes out. donate: the old buffers of what is written are
-    reused, and what comes out must be stored even where a check failed. label: the name of the program.
+    reused, and what comes out must be stored even where a check failed. label: the name of the program. rematerialize:
+    whether gradients use values that are computed again.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Island:
         fed: frozenset[Tensor],
         donate: bool,
         label: str,
+        rematerialize: Rematerialize | None = None,
     ) -> None:
         self.label = label
+        self._rematerialize = rematerialize
         self.ops, self.inputs, self.static_inputs, self.outputs = (
             ops,
             tuple(inputs),
@@ -123,7 +127,11 @@ class Island:
             values.update(static_values)
             collector.checks.clear()
             with checks.collecting(collector):
-                trace(self.ops, values, self._order, state, self._must_fold, self._fed)
+                parts = (self.ops, values, self._order, state, self._must_fold, self._fed)
+                if self._rematerialize is None:
+                    trace(*parts)
+                else:
+                    trace_rematerialized(*parts, self._rematerialize)
             if seen is not None:
                 seen.update(values)
             outputs = tuple(self._output(t, values, state) for t in self.outputs)

@@ -26,6 +26,7 @@ from headrace.lowering.evaluate import Values, arguments_of, call_host, store_ou
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64, x64
 from headrace.lowering.not_compilable import NotCompilable
+from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import HostList, double_room, to_device
 from headrace.passes.prune import prune
@@ -80,6 +81,8 @@ class Step:
         self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
         self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
+        # Whether gradients are to use values that are computed again; the session says it before the first run.
+        self.rematerialize: Rematerialize | None = None
 
     # ---- planning
 
@@ -466,6 +469,7 @@ class Step:
             self.fed,
             donate=self._donates(number),
             label=f"island_{number}",
+            rematerialize=self.rematerialize,
         )
 
     @property

@@ -25,6 +25,7 @@ from headrace.session import feeds as feeding
 from headrace.session.boundary import shortened
 from headrace.session.devices import DeviceAttributes, attributes
 from headrace.session.fetches import Fetches
+from headrace.session.memory_options import rematerialization
 from headrace.session.partial_run import PartialRun
 from headrace.session.placement import Placement
 
@@ -75,6 +76,7 @@ class BaseSession:
         self._known_devices: tuple[devices.Device, ...] = ()
         devices.configure(config)
         self._placement = Placement(self)
+        self._rematerialize = rematerialization(config)
         # Milliseconds that any run may wait; 0: for ever.
         self._limit = config.operation_timeout_in_ms if config is not None else 0
 
@@ -236,9 +238,10 @@ class BaseSession:
         step = Step(*parts)
         with self._lock:
             self._placement.place(self._graph, step.ops)
-        if self._placement.on_default_device(step.ops):
-            return step
-        return DeviceStep(*parts, device_of=self._placement.device)
+        if not self._placement.on_default_device(step.ops):
+            step = DeviceStep(*parts, device_of=self._placement.device)
+        step.rematerialize = self._rematerialize
+        return step
 
     def _interruptible(self, prepared: _Prepared) -> DeviceStep:
         """The step as one that can be left before its end: another thread runs it, whatever its devices."""
@@ -254,6 +257,7 @@ class BaseSession:
                 self._resources,
                 device_of=self._placement.device,
             )
+            prepared.interruptible.rematerialize = self._rematerialize
         return prepared.interruptible
 
     @staticmethod
