@@ -66,9 +66,8 @@ docs: $(STAMP) ## write the generated pages of docs/ anew
 	@set -e; for script in docs/generate/*.py; do \
 		[ -e "$$script" ] || continue; echo "$$script"; JAX_PLATFORMS=cpu $(BIN)/python "$$script"; done
 
-bench: $(STAMP) ## run the benchmarks
-	@set -e; for script in benchmarks/*.py; do \
-		[ -e "$$script" ] || continue; echo "$$script"; $(BIN)/python "$$script"; done
+bench: $(STAMP) ## measure beside TensorFlow, PyTorch and JAX (half an hour; makes environments for them)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 clean: ## remove .venv and what the tools and the demo left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis digits_run

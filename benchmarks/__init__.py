@@ -1,0 +1,1 @@
+"""Measures Headrace beside TensorFlow, PyTorch and JAX: `python -m benchmarks --help`."""

@@ -1,0 +1,131 @@
+"""Runs one workload for one contender, in a process of its own: `python -m benchmarks.serve '{"workload": "mlp", ...}'`.
+
+Answers with one line of JSON when the first step is done, then with one for each line read: a number of seconds is a slice of
+steps, an empty line the end.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+# What each contender imports. A release of TensorFlow before 2 has `compat.v1` too.
+MODULES = {
+    "headrace": ("headrace", "tf"),
+    "tensorflow": ("tensorflow.compat.v1", "tf"),
+    "torch": ("torch", "torch"),
+    "jax": ("jax", "jax"),
+}
+
+
+def load(contender):
+    """(the framework's module, which of a workload's builders is its own)."""
+    import importlib
+
+    module, builder = MODULES[contender]
+    framework = importlib.import_module(module)
+    if contender == "tensorflow":
+        framework.disable_v2_behavior()
+        framework.logging.set_verbosity(framework.logging.ERROR)
+    return framework, builder
+
+
+def version(contender):
+    import importlib
+
+    return importlib.import_module(contender).__version__
+
+
+def slice_of_steps(step, seconds):
+    """Steps for so many seconds, at least one: their times, and the CPU time per step."""
+    times = []
+    clock = time.perf_counter
+    cpu = time.process_time()
+    end = clock() + seconds
+    before = clock()
+    while True:
+        step()
+        now = clock()
+        times.append(now - before)
+        if now >= end:
+            break
+        before = now
+    return {"times": _thinned(times), "cpu": (time.process_time() - cpu) / len(times)}
+
+
+def _thinned(times, most=501):
+    """The times, or where there are many, evenly spaced ones of the sorted times: their median is the same."""
+    if len(times) <= most:
+        return times
+    times.sort()
+    return [times[i * (len(times) - 1) // (most - 1)] for i in range(most)]
+
+
+def peak():
+    """The greatest memory so far, in megabytes: of this program alone, which `ru_maxrss` is not (it counts what started it)."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def serve(order, lines, answer):
+    if order["core"] is not None:
+        os.sched_setaffinity(0, {order["core"]})
+    start, cpu = time.perf_counter(), time.process_time()
+    framework, builder = load(order["contender"])
+    imported = time.perf_counter() - start
+    from benchmarks.workloads import EVENT, WORKLOADS
+
+    workload = WORKLOADS[order["workload"]]
+    start = time.perf_counter()
+    step = workload.builders[builder](framework, workload.size(order["tiny"]))
+    built = time.perf_counter()
+    first = step() if step else None
+    end = time.perf_counter()
+    report = {
+        "first": first,
+        "import": imported,
+        "build": built - start,
+        "first_step": end - built,
+        "version": version(order["contender"]),
+        "cpu": time.process_time() - cpu,
+        "memory": peak(),
+    }
+    if workload.kind == EVENT:
+        if step is None:
+            report["value"] = imported
+        elif workload.unit == "s":
+            report["value"] = end - start
+        else:
+            report["value"] = first
+        answer(report)
+        return
+    slice_of_steps(step, order["seconds"])  # until compilers and caches have settled
+    answer(report)
+    for line in lines:
+        if not line.strip():
+            break
+        answer(slice_of_steps(step, float(line)))
+    answer({"memory": peak()})
+
+
+def main():
+    # What frameworks print must not come between the answers.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(report):
+        channel.write(json.dumps(report) + "\n")
+        channel.flush()
+
+    serve(json.loads(sys.argv[1]), sys.stdin, answer)
+
+
+if __name__ == "__main__":
+    main()
