@@ -8,7 +8,7 @@ inputs where all its consumers are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from headrace.core import device_spec, dtypes, errors
@@ -16,6 +16,7 @@ from headrace.core.device_spec import Components
 from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+from headrace.passes.cost_placement import Costs, schedule
 from headrace.passes.segments import is_constant, runs_on_host
 from headrace.passes.state_order import flat_arguments
 
@@ -44,20 +45,20 @@ class Placer:
 
     soft: the kind and the number of a device that is not there, or that lacks a kernel, may give way; the job and the
     task may not.
-    choose: asked for devices of the operations that are free to go anywhere, before the rules are.
+    costs: where they are given, they decide for what may be on several devices, not the rules.
     """
 
     def __init__(
         self,
         names: Sequence[str],
         soft: bool = False,
-        choose: Callable[[Sequence[Sequence[Operation]]], Sequence[str]] | None = None,
+        costs: Costs | None = None,
     ) -> None:
         parsed = [(name, device_spec.parse(name)) for name in names]
         self._devices = sorted(parsed, key=lambda d: _PREFERENCE.get(d[1][3] or "", 2))
         self._names = sorted(names)
         self._soft = soft
-        self._choose = choose
+        self._costs = costs
         self._group_of: dict[Operation, _Group] = {}
         self._fitting: dict[tuple[Components, bool], list[str]] = {}
 
@@ -80,7 +81,7 @@ class Placer:
                 self._join_resources(op)
             for op in fresh:
                 self._join_colocated(op)
-            if self._choose is not None:
+            if self._costs is not None:
                 self._choose_devices(new)
             return self._decide(new)
         except errors.OpError:
@@ -168,15 +169,24 @@ class Placer:
     # ---- decisions
 
     def _choose_devices(self, new: Sequence[Operation]) -> None:
-        groups = {id(g): g for g in (self._group_of[op] for op in new)}
-        free = [
-            g
-            for g in groups.values()
-            if g.device is None and g.wanted == _ANYWHERE and not g.cpu_only
-        ]
-        assert self._choose is not None
-        for group, device in zip(free, self._choose([g.members for g in free]), strict=True):
-            group.device = device
+        """Has the costs decide for the groups that may be on several devices."""
+        assert self._costs is not None
+        placed = {op: g.device for op, g in self._group_of.items() if g.device is not None}
+        found = schedule(
+            [op for op in new if op not in placed],
+            self._costs,
+            self._allowed,
+            lambda op: id(self._group_of[op]),
+            placed,
+        )
+        for op, device in found.device_of.items():
+            group = self._group_of[op]
+            if group.device is None and len(self._allowed(op)) > 1:
+                group.device = device
+
+    def _allowed(self, op: Operation) -> list[str]:
+        group = self._group_of[op]
+        return self._devices_for(group.wanted, group.cpu_only) or self._names[:1]
 
     def _decide(self, new: Sequence[Operation]) -> list[Operation]:
         decided: list[Operation] = []

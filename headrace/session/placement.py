@@ -10,6 +10,7 @@ from headrace.graph.operation import Operation
 from headrace.passes.placer import Placer, cpu_only
 from headrace.passes.segments import is_constant
 from headrace.runtime.devices import Device, default_device
+from headrace.runtime.node_costs import NodeCosts
 
 
 class Placement:
@@ -21,6 +22,7 @@ class Placement:
         self._soft = config is not None and config.allow_soft_placement
         self._log = config is not None and config.log_device_placement
         self._pruned = config is not None and config.graph_options.place_pruned_graph
+        self._by_cost = config is not None and config.graph_options.build_cost_model > 0
         self._placer: Placer | None = None
         self._by_name: dict[str, Device] = {}
         self._seen = 0  # operations of the graph looked at
@@ -70,7 +72,7 @@ class Placement:
     def _make_placer(self) -> Placer:
         self._by_name = {device.name: device for device in self._session._devices}
         names = list(self._by_name)
-        self._placer = Placer(names, self._soft)
+        self._placer = Placer(names, self._soft, NodeCosts() if self._by_cost else None)
         return self._placer
 
     def _print_mapping(self) -> None:
