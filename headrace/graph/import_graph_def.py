@@ -136,6 +136,20 @@ convert_control_flow: ConvertControlFlow | None = None
 """
 
 
+def import_nodes(
+    protos: Sequence[Any], units: dict[str, Unit], known: dict[str, Tensor], wanted: Sequence[str]
+) -> dict[str, Tensor]:
+    """Adds nodes without old control flow, loops and branches to the body under construction.
+
+    known: tensors that these take from elsewhere. Returns the tensors `wanted`; all names are with the output's index.
+    """
+    graph_def = graph_pb2.GraphDef(node=protos)
+    importer = _Importer(default.get_default_graph(), graph_def, "", known, {})
+    importer.converted = list(protos), units
+    importer.run()
+    return {name: importer.element(name) for name in wanted}
+
+
 @dataclass(slots=True)
 class _Node:
     """A NodeDef with its inputs taken apart."""
@@ -179,6 +193,7 @@ class _Importer:
         self.made: dict[str, Operation] = {}
         self._outputs: dict[str, list[Tensor]] = {}  # of these, and of loops and branches
         self._protos: Iterable[Any] = graph_def.node
+        self.converted: tuple[list[Any], dict[str, Unit]] | None = None
 
     def run(self) -> None:
         check_versions(self._graph_def.versions)
@@ -251,9 +266,9 @@ class _Importer:
             if proto.name in nodes:
                 raise ValueError(f"Node '{proto.name}' is not unique")
             nodes[proto.name] = _Node(proto, REGISTRY["NoOp"])
-        converted = (
-            convert_control_flow(self._graph_def) if convert_control_flow is not None else None
-        )
+        converted = self.converted
+        if converted is None and convert_control_flow is not None:
+            converted = convert_control_flow(self._graph_def)
         self._protos, units = converted or (self._graph_def.node, {})
         if converted is not None:
             lost = {proto.name for proto in self._graph_def.node}
