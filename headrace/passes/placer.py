@@ -18,7 +18,7 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.passes.cost_placement import Costs, schedule
 from headrace.passes.segments import is_constant, runs_on_host
-from headrace.passes.state_order import flat_arguments
+from headrace.passes.state_order import flat_arguments, state_key
 
 # What stands first is preferred where a program leaves it open.
 _PREFERENCE = {"TPU": 0, "GPU": 1}
@@ -279,7 +279,11 @@ def cpu_only(op: Operation) -> bool:
     """Whether only the host has a kernel for `op`."""
     definition = op._definition
     if definition.host_only:
-        return True
+        # What asks or ends a variable is beside it, wherever that is: its rule does not look at the value.
+        return not any(
+            (argument.is_ref or t._dtype is dtypes.resource) and state_key(t) is not None
+            for t, argument in zip(op._inputs, flat_arguments(op), strict=True)
+        )
     if any(_is_text(t) for t in (*op._inputs, *op._outputs)):
         return True
     if not op._outputs and not op._inputs:

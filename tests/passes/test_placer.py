@@ -121,6 +121,9 @@ def test_accelerators_are_preferred_where_they_have_a_kernel():
         "GPU:1",
     ]
     assert placed([*WITH_GPU, f"{PREFIX}TPU:0"])["square"] == "TPU:0"
+    v = tf.Variable([1.0], name="v")
+    asked = tf.is_variable_initialized(v)
+    assert placed(WITH_GPU)["v"] == placed(WITH_GPU)[asked.op.name] == "GPU:0"
     with tf.device("/gpu:0"):
         tf.read_file(text, name="cannot")
     words = "no supported kernel for GPU devices is available: ReadFile"

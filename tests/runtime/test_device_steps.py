@@ -340,6 +340,30 @@ def test_partial_runs_and_traces_follow_the_placement():
         assert ran["square"].endswith("CPU:2")
 
 
+def test_variables_of_several_devices_are_saved_and_restored(tmp_path):
+    for i in range(3):
+        with tf.device(f"/cpu:{i}"):
+            tf.get_variable(
+                f"v{i}", [2], initializer=tf.random_normal_initializer(seed=i), use_resource=i == 1
+            )
+    variables = tf.global_variables()
+    missing = tf.report_uninitialized_variables()
+    saver = tf.train.Saver()
+    with session() as sess:
+        assert sess.run(missing).tolist() == [b"v0", b"v1", b"v2"]
+        sess.run(tf.global_variables_initializer())
+        assert sess.run(missing).tolist() == []
+        values = sess.run(variables)
+        path = saver.save(sess, str(tmp_path / "model"))
+    with session() as sess:
+        for _ in range(ROUNDS):
+            saver.restore(sess, path)
+        np.testing.assert_array_equal(sess.run(variables), values)
+        homes = [getattr(sess._resources.cell(f"v{i}").value, "device", None) for i in range(3)]
+        allowed = [(None, d.physical) for d in sess._devices]
+        assert all(home in known for home, known in zip(homes, allowed, strict=True))
+
+
 def test_more_devices_than_jax_has():
     x = tf.placeholder(tf.float32, [2])
     parts = []
