@@ -217,7 +217,7 @@ def check(folder):
             graph_def.ParseFromString(f.read())
         arrays = np.load(os.path.join(DATA, name + ".npz"))
 
-        def stored(kind):
+        def stored(kind, arrays=arrays):
             return {k[len(kind) :]: arrays[k] for k in arrays.files if k.startswith(kind)}
 
         with tf.Graph().as_default() as graph, tf.Session() as sess:
