@@ -75,7 +75,8 @@ def measure_memory(mode, args):
     sess, train, loss, feed = step
     for _ in range(3):
         sess.run([train, loss], feed)
-    # Compiling takes memory too, some of which the C library keeps: the peak counts from here.
+    # The last step may still hold memory for a moment, and the C library what compiling took: the peak counts from here.
+    time.sleep(1)
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = status_of_process("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
