@@ -224,18 +224,28 @@ class _Rewriter:
             return popped[0]
 
         loops = _count_loops(way.there)
-        empty = self._empty_list(f"{name}/list", way.stack, kind)
-        full = self._thread(f"{name}/forward", empty, way.home, way.there, push, loops, True)
-        self._thread(name, full, way.home, way.back, pop, loops, False)
+        empty = self._empty_list(f"{name}/list", way.stack, _VARIANT if loops > 1 else kind)
+        forward = f"{name}/forward"
+        full = self._thread(forward, empty, way.home, way.there, push, loops, True, kind)
+        self._thread(name, full, way.home, way.back, pop, loops, False, kind)
         self.kept[key] = f"{popped[0]}:1"
         return self.kept[key]
 
     def _thread(
-        self, name: str, value: str, here: Place, way: Place, last: Any, loops: int, pushes: bool
+        self,
+        name: str,
+        value: str,
+        here: Place,
+        way: Place,
+        last: Any,
+        loops: int,
+        pushes: bool,
+        kind: int,
     ) -> str:
         """Takes the list `value` along `way`, applies `last` to it there, and comes back with the list.
 
         loops: how many loops were on the whole way: the first of them carries the list, the others one of its elements.
+        kind: the type of the values in the innermost list.
         """
         if not way:
             return last(value)
@@ -244,22 +254,26 @@ class _Rewriter:
         if not isinstance(step, InLoop):
             pred = graph.predicates[inside]
             switch = graph.add(f"{name}/side", "Switch", [value, pred], T=_VARIANT)
-            new = self._thread(name, f"{switch}:{step.side}", inside, rest, last, loops, pushes)
+            new = self._thread(
+                name, f"{switch}:{step.side}", inside, rest, last, loops, pushes, kind
+            )
             sides = [new, f"{switch}:{1 - step.side}"]
             if step.side:
                 sides.reverse()
             return graph.add(f"{name}/meet", "Merge", sides, T=_VARIANT, N=2)
         loop = graph.loops[step.frame]
         if _count_loops(way) == loops:
-            return self._through(name, loop, value, inside, rest, last, loops, pushes)
+            return self._through(name, loop, value, inside, rest, last, loops, pushes, kind)
         if pushes:
-            start = self._empty_list(f"{name}/inner", None, 0)
-            inner = self._through(name, loop, start, inside, rest, last, loops, pushes)
+            start = self._empty_list(
+                f"{name}/inner", None, _VARIANT if _count_loops(rest) else kind
+            )
+            inner = self._through(name, loop, start, inside, rest, last, loops, pushes, kind)
             return graph.add(
                 f"{name}/outer", "TensorListPushBack", [value, inner], element_dtype=_VARIANT
             )
         popped = self._pop_back(f"{name}/outer", value, _VARIANT)
-        self._through(name, loop, f"{popped}:1", inside, rest, last, loops, pushes)
+        self._through(name, loop, f"{popped}:1", inside, rest, last, loops, pushes, kind)
         return popped
 
     def _through(
@@ -272,6 +286,7 @@ class _Rewriter:
         last: Any,
         loops: int,
         pushes: bool,
+        kind: int,
     ) -> str:
         """Makes `value` a variable of `loop`; returns what comes out."""
         graph = self.graph
@@ -280,7 +295,7 @@ class _Rewriter:
         back = f"{name}/next"
         merge = graph.add(f"{name}/merge", "Merge", [enter, enter], T=_VARIANT, N=2)
         switch = graph.add(f"{name}/switch", "Switch", [merge, loop.loop_cond], T=_VARIANT)
-        new = self._thread(name, f"{switch}:1", inside, rest, last, loops, pushes)
+        new = self._thread(name, f"{switch}:1", inside, rest, last, loops, pushes, kind)
         back = graph.add(back, "NextIteration", [new], T=_VARIANT)
         graph.nodes[merge].input[1] = back
         return graph.add(f"{name}/exit", "Exit", [switch], T=_VARIANT)

@@ -243,6 +243,15 @@ class _Rewriter:
             )
         return self.zeros[key]
 
+    def long_enough(self, node: Any, flow: str, index: str) -> str:
+        """Adds what makes a list so long that it has an element `index`."""
+        add, name = self.graph.add, node.name
+        length = add(f"{name}/length", "TensorListLength", [flow])
+        one = self.constant(f"{name}/one", 1, dtypes.int32)
+        after = add(f"{name}/after", "AddV2", [index, one], T=_INT32)
+        size = add(f"{name}/size", "Maximum", [length, after], T=_INT32)
+        return add(f"{name}/longer", "TensorListResize", [flow, size])
+
     def replace(self, node: Any, op: str, inputs: list[str], element_dtype: int | None) -> Any:
         """Makes `node` another operation."""
         control = [i for i in node.input if i[0] == "^"]
@@ -279,9 +288,10 @@ def _array(rewriter: _Rewriter, node: Any) -> None:
 def _write(rewriter: _Rewriter, node: Any) -> None:
     index, value, kind = node.input[1], node.input[2], node.attr["T"].type
     use, flow = rewriter.uses[node.name], rewriter.flow_of(node)
+    if use.array.attr["dynamic_size"].b and not use.is_gradient:
+        flow = rewriter.long_enough(node, rewriter.renamed(flow), index)
     made = rewriter.replace(node, "TensorListSetItem", [flow, index, value], kind)
     made.attr["_write_once"].b = not use.is_gradient
-    made.attr["_grow"].b = use.array.attr["dynamic_size"].b
 
 
 def _scatter(rewriter: _Rewriter, node: Any) -> None:
