@@ -29,6 +29,10 @@ print("available:", sys.modules["headrace.native.library"]._loaded)
 """
 
 
+# Builds of earlier sources, and for another release of jaxlib.
+OTHERS = (".so", "0.so"), ("kernels-", "kernels-0.0.1.")
+
+
 def run(program, **environment):
     """What `program` prints, in a process of its own with more variables in its environment."""
     done = subprocess.run(
@@ -113,7 +117,12 @@ def test_a_build_without_a_compiler_or_a_library_says_what_is_missing(
 
 @pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
 def test_what_is_built_is_kept(monkeypatch, tmp_path):
-    path = build.build(tmp_path)
+    monkeypatch.setattr(build, "folders", lambda: [tmp_path])
+    earlier, other = (tmp_path / library.file_name().replace(*of) for of in OTHERS)
+    earlier.write_text("")
+    other.write_text("")
+    path = build.build()
+    assert other.exists() and not earlier.exists()
     before = path.stat().st_mtime_ns
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    assert build.build(tmp_path) == path and path.stat().st_mtime_ns == before
+    assert build.build() == path and path.stat().st_mtime_ns == before
