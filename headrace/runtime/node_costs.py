@@ -60,7 +60,7 @@ class NodeCosts:
 
     def transfer(self, tensor: Tensor | None) -> float:
         """How long it takes until another device has `tensor`; None: word that an operation has run."""
-        return _HANDOVER_SECONDS + (0 if tensor is None else _bytes(tensor)) / rates().link_bytes
+        return _HANDOVER_SECONDS + (0 if tensor is None else bytes_of(tensor)) / rates().link_bytes
 
 
 def measured_seconds(step_stats: Any) -> dict[str, float]:
@@ -100,7 +100,8 @@ def _fastest(run: Any, times: int = 5) -> float:
     return best
 
 
-def _bytes(tensor: Tensor) -> int:
+def bytes_of(tensor: Tensor) -> int:
+    """The size of a tensor, as far as its static shape tells."""
     kind = tensor._dtype.base_dtype
     size = 8 if kind in (dtypes.string, dtypes.resource, dtypes.variant) else kind.size
     return size * math.prod(_sizes(tensor))
@@ -122,7 +123,7 @@ def _estimate(op: Operation) -> float:
     if definition.function_attrs:  # a loop counts as one time through
         bodies = [sum(map(_estimate, f.graph._operations)) for _, f in functions_of(op)]
         return _OPERATION_SECONDS + sum(bodies)
-    moved = sum(map(_bytes, (*op._inputs, *op._outputs)))
+    moved = sum(map(bytes_of, (*op._inputs, *op._outputs)))
     work = _count_work(op) or {}
     flops = work.get("flops", 0.0) + 8 * work.get("transcendentals", 0.0)
     seconds = max(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.core import errors
@@ -13,8 +13,13 @@ from headrace.lowering import context
 from headrace.lowering.evaluate import Values, store_outputs
 from headrace.lowering.state import StateView
 from headrace.passes.prune import prune
+from headrace.runtime.device_step import DeviceStep
+from headrace.runtime.devices import Device
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
+
+# Places operations: the device of each, or None where all are on JAX's own choice.
+Place = Callable[[list[Operation]], Callable[[Operation], Device] | None]
 
 
 class PartialStep:
@@ -27,8 +32,13 @@ class PartialStep:
         targets: Sequence[Operation],
         feeds: Sequence[Tensor],
         resources: ResourceStore,
+        place: Place,
     ) -> None:
-        self._step = Step(graph, fetches, targets, feeds, resources, partial=True)
+        parts = graph, fetches, targets, feeds, resources
+        self._step = Step(*parts, partial=True)
+        device_of = place(self._step.ops)
+        if device_of is not None:
+            self._step = DeviceStep(*parts, partial=True, device_of=device_of)
         self._values: Values = {}
         self._state = StateView(self._step.load)
         self._done: set[Operation] = set()

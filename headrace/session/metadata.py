@@ -13,6 +13,7 @@ from headrace.passes.fold import folded
 from headrace.passes.partition import partition_graphs
 from headrace.runtime.profile import ProgramTimes, Recorder
 from headrace.runtime.step import Step
+from headrace.session import cost_graph
 
 if TYPE_CHECKING:
     from headrace.session.session import BaseSession
@@ -189,6 +190,8 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
             run_metadata.step_stats.dev_stats.extend(times.stats)
     else:
         results = step.run(arrays)
+    if run_metadata is not None and session._placement.costs is not None:
+        cost_graph.fill(run_metadata.cost_graph, step.ops, session._placement.costs, device_of)
     if run_metadata is not None and options is not None and options.output_partition_graphs:
         plan = folded(step.ops, step.fetches, step.targets, step.fed)
         run_metadata.partition_graphs.extend(

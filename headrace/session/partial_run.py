@@ -10,7 +10,7 @@ from headrace.core import errors
 from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
-from headrace.runtime.partial_step import PartialStep
+from headrace.runtime.partial_step import PartialStep, Place
 from headrace.runtime.resources import ResourceStore
 
 _numbers = itertools.count()
@@ -26,9 +26,10 @@ class PartialRun:
         targets: list[Operation],
         feeds: list[Tensor],
         resources: ResourceStore,
+        place: Place,
     ) -> None:
         self.handle = f"partial_run_{next(_numbers)}"
-        self._step = PartialStep(graph, tensors, targets, feeds, resources)
+        self._step = PartialStep(graph, tensors, targets, feeds, resources, place)
         self._pending: set[Any] = {*tensors, *targets}
         self._declared = frozenset(self._pending)
         self._unfed = set(feeds)

@@ -22,7 +22,8 @@ class Placement:
         self._soft = config is not None and config.allow_soft_placement
         self._log = config is not None and config.log_device_placement
         self._pruned = config is not None and config.graph_options.place_pruned_graph
-        self._by_cost = config is not None and config.graph_options.build_cost_model > 0
+        by_cost = config is not None and config.graph_options.build_cost_model > 0
+        self.costs = NodeCosts() if by_cost else None
         self._placer: Placer | None = None
         self._by_name: dict[str, Device] = {}
         self._seen = 0  # operations of the graph looked at
@@ -72,7 +73,7 @@ class Placement:
     def _make_placer(self) -> Placer:
         self._by_name = {device.name: device for device in self._session._devices}
         names = list(self._by_name)
-        self._placer = Placer(names, self._soft, NodeCosts() if self._by_cost else None)
+        self._placer = Placer(names, self._soft, self.costs)
         return self._placer
 
     def _print_mapping(self) -> None:

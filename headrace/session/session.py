@@ -236,12 +236,17 @@ class BaseSession:
         """Plans a step, over several devices where its operations are on several."""
         parts = self._graph, parsed.tensors, parsed.targets, tensors, self._resources
         step = Step(*parts)
-        with self._lock:
-            self._placement.place(self._graph, step.ops)
-        if not self._placement.on_default_device(step.ops):
-            step = DeviceStep(*parts, device_of=self._placement.device)
+        device_of = self._device_of(step.ops)
+        if device_of is not None:
+            step = DeviceStep(*parts, device_of=device_of)
         step.rematerialize = self._rematerialize
         return step
+
+    def _device_of(self, ops: list[Operation]) -> Callable[[Operation], devices.Device] | None:
+        """Places operations that are to run: the device of each, or None where all are on JAX's own choice."""
+        with self._lock:
+            self._placement.place(self._graph, ops)
+        return None if self._placement.on_default_device(ops) else self._placement.device
 
     def _interruptible(self, prepared: _Prepared) -> DeviceStep:
         """The step as one that can be left before its end: another thread runs it, whatever its devices."""
@@ -360,7 +365,8 @@ class BaseSession:
             raise errors.InvalidArgumentError(
                 None, None, "Must specify at least one target to fetch or execute."
             )
-        run = PartialRun(self._graph, parsed.tensors, parsed.targets, tensors, self._resources)
+        parts = self._graph, parsed.tensors, parsed.targets, tensors, self._resources
+        run = PartialRun(*parts, self._device_of)
         self._partial_runs[run.handle] = run
         return run.handle
 

@@ -110,6 +110,9 @@ def test_a_session_places_by_cost_where_it_is_asked_to():
             np.testing.assert_allclose(
                 sess.run(total, {x: value}, trace, metadata), 1 + 2 / 512, rtol=1e-4
             )
+        assert metadata.HasField("cost_graph") == bool(steps)
+        expected = {n.name: n for n in metadata.cost_graph.node}
+        assert not steps or expected["MatMul"].compute_cost > 0
         nodes = {n.node_name: d.device for d in metadata.step_stats.dev_stats for n in d.node_stats}
         used.append({device for name, device in nodes.items() if name.startswith("MatMul")})
         seconds = measured_seconds(metadata.step_stats)

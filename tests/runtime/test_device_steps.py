@@ -325,9 +325,10 @@ def test_partial_runs_and_traces_follow_the_placement():
         v = tf.Variable(5.0, use_resource=True)
         a = x + v
     with tf.device("/cpu:2"):
-        b = tf.square(a, name="square") * y
+        w = tf.Variable(1.0)
+        b = tf.square(a, name="square") * y * w
     with session() as sess:
-        sess.run(v.initializer)
+        sess.run([v.initializer, w.initializer])
         for _ in range(ROUNDS):
             assert sess.run(b, {x: 1.0, y: 2.0}) == 72.0
         handle = sess.partial_run_setup([a, b], [x, y])
