@@ -56,10 +56,14 @@ class Island:
             tuple(static_inputs),
             tuple(outputs),
         )
-        written = {key for key, _ in writes} if donate else set()
-        self.donated = tuple(r for r in reads if r[0] in written)
-        self.kept = tuple(r for r in reads if r[0] not in written)
-        self.writes = tuple(writes)
+        # Among equal shapes, JAX gives the first donated buffer to the first result, the second to the second: buffers and
+        # results must come in the same order of variables, or XLA copies every one of them in each step.
+        place = {key: i for i, (key, _) in enumerate(writes)} if donate else {}
+        donated = [r for r in reads if r[0] in place]
+        self.donated = tuple(sorted(donated, key=lambda r: place[r[0]]))
+        self.kept = tuple(r for r in reads if r[0] not in place)
+        reused = {key for key, _ in donated}
+        self.writes = tuple(sorted(writes, key=lambda w: w[0] not in reused))
         self._order, self._must_fold, self._fed = order, must_fold, fed
         self._literals: Values = {}
         large: list[tuple[Tensor, Any]] = []
@@ -85,7 +89,7 @@ class Island:
     def program(self, static_values: Sequence[np.ndarray]) -> tuple[Any, checks.Collector]:
         """The jitted function for these static values, and its checks (filled when it is first called).
 
-        The function takes (donated state, kept state, inputs, constants) and returns (outputs, written state, checks);
+        The function takes (donated state, kept state, inputs, constants) and returns (written state, outputs, checks);
         the checks end with the old values of what is donated (see `_guarded`).
         """
         key = tuple((v.dtype.str, v.shape, v.tobytes()) for v in static_values)
@@ -138,9 +142,9 @@ class Island:
             outcome = checks.outcome_of(collector)
             if outcome and self.donated:
                 written, restored = self._guarded(state, outcome[0])
-                return outputs, written, (*outcome, restored)
+                return written, outputs, (*outcome, restored)
             written = tuple(_strong(state.read(key, version)) for key, version in self.writes)
-            return outputs, written, outcome
+            return written, outputs, outcome
 
         island.__name__ = island.__qualname__ = self.label
         return island

@@ -252,9 +252,22 @@ def split(
                     here = max(here, level[tensor._op] + 1)
             specialised.setdefault(here, set()).update(decisive)
         level[op] = here
+    _read_late(ops, kinds, level)
     segments = _collect(ops, kinds.free, level, on_host, specialised)
     add_static_crossings(segments, kinds.static)
     return Split(segments, kinds.free, kinds.must_fold, kinds.fallible)
+
+
+def _read_late(ops: Sequence[Operation], kinds: Kinds, level: dict[Operation, int]) -> None:
+    """Moves what reads a variable into the island that uses the value: between islands a whole variable would be copied."""
+    first_use: dict[Operation, int] = {}
+    for op in ops:
+        for source in (*(t._op for t in op._inputs), *op._control_inputs):
+            first_use[source] = min(first_use.get(source, level[op]), level[op])
+    for op in ops:
+        reads = op._inputs and all(t._op in kinds.handles for t in op._inputs)
+        if reads and op not in kinds.on_host and not op._definition.writes and op in first_use:
+            level[op] = max(level[op], first_use[op])
 
 
 def _mark(tensor: Tensor, static: set[Tensor], must_fold: set[Operation]) -> None:

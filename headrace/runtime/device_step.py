@@ -237,7 +237,7 @@ class DeviceStep(Step):
             program, collector = island.program(static)
             try:
                 with jax.enable_x64(True):
-                    outputs, written, outcome = program((), kept, inputs, island.constants)
+                    written, outputs, outcome = program((), kept, inputs, island.constants)
                 if outcome:
                     raise_if_failed(outcome, collector)
             except RoomExceeded as exceeded:

@@ -555,9 +555,9 @@ class Step:
             kept = tuple(self._present(state, *r) for r in island.kept)
             arguments = (donated, kept, inputs, island.constants)
             if watch is not None:
-                outputs, written, outcome = watch[1].call(island, program, arguments, static)
+                written, outputs, outcome = watch[1].call(island, program, arguments, static)
             else:
-                outputs, written, outcome = program(*arguments)
+                written, outputs, outcome = program(*arguments)
             if outcome:
                 try:
                     raise_if_failed(outcome, collector)
@@ -704,7 +704,7 @@ class Step:
                 others = values_of(kept) if kept else ()
                 previous = swap_x64(True)
                 try:
-                    outputs, written, outcome = program(old, others, inputs, constants)
+                    written, outputs, outcome = program(old, others, inputs, constants)
                 finally:
                     restore_x64(previous)
                 if outcome and outcome[0]:
@@ -728,7 +728,7 @@ def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callab
     def call(inputs: tuple) -> tuple:
         previous = swap_x64(True)
         try:
-            outputs, _, outcome = program((), (), inputs, constants)
+            _, outputs, outcome = program((), (), inputs, constants)
         finally:
             restore_x64(previous)
         if outcome:
