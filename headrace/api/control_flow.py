@@ -14,6 +14,7 @@ import numpy as np
 
 from headrace.api.export import export
 from headrace.api.framework import name_scope
+from headrace.api.fresh_reads import read_inside
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import convert, default, raw
@@ -23,6 +24,7 @@ from headrace.graph.graph import Graph
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Dims, Tensor
+from headrace.graph.type_spec import TensorSpec
 
 # ---- structures of tensors
 
@@ -82,6 +84,7 @@ class _Branch:
     def __init__(self, kind: bool, graph: Graph, function: Callable[[], Any], strict: bool) -> None:
         name = _body_name(graph, "true" if kind else "false")
         self.graph = FuncGraph(unique_function_name(graph, name), graph)
+        self.graph.place = "true_fn" if kind else "false_fn"
         self._kind = kind
         with self.graph.as_default():
             result = function()
@@ -196,6 +199,7 @@ def _choose(graph: Graph, pred: Tensor, branches: list[_Branch]) -> Any:
     """Adds the `If` for two finished branches."""
     true, false = branches
     _check_same(true, false, ("true_fn", "false_fn"))
+    read_inside([true.graph, false.graph])
     captured = share_captures([true.graph, false.graph])
     dims = [
         common_shape(a._dims, b._dims)
@@ -487,7 +491,8 @@ class _Loop:
         ):
             parts = parts_of(leaf)
             if parts is None:
-                flat.append(as_shape(invariant)._dims)
+                given = invariant.shape if isinstance(invariant, TensorSpec) else invariant
+                flat.append(as_shape(given)._dims)
             else:
                 flat += self._composite_invariant(leaf, parts, invariant)
         for tensor, dims in zip(self.start, flat, strict=True):
@@ -518,10 +523,7 @@ class _Loop:
         if leaf is None:
             return dims
         method = getattr(leaf, "_loop_invariant", None)
-        if method is not None:
-            return method(tensor)
-        # Slices may grow in number from one iteration to the next.
-        return None if dims is None else (None, *dims[1:]) if dims else dims
+        return dims if method is None else method(tensor)
 
     @staticmethod
     def _composite_invariant(leaf: Any, parts: list[Any], invariant: Any) -> list[Dims]:
@@ -537,6 +539,7 @@ class _Loop:
     def _body_of(self, kind: str, build: Callable[..., Any]) -> FuncGraph:
         name = unique_function_name(self.graph, _body_name(self.graph, kind))
         graph = FuncGraph(name, self.graph)
+        graph.place = "a while loop"
         with graph.as_default():
             inputs = []
             for tensor, dims in zip(self.flat, self.all_dims, strict=True):
@@ -597,7 +600,8 @@ class _Loop:
         return new
 
     def _check_shapes(self) -> None:
-        for into, out in zip(self.body_graph.inputs, self.body_graph.outputs, strict=False):
+        loop = zip(self.flat, self.body_graph.inputs, self.body_graph.outputs, strict=False)
+        for outer, into, out in loop:
             before, after = into._dims, out._dims
             if before is None or into._dtype.base_dtype in (dtypes.resource, dtypes.variant):
                 continue
@@ -605,7 +609,7 @@ class _Loop:
             fits = fits and all(b is None or b == a for b, a in zip(before, after, strict=True))  # type: ignore[arg-type]
             if not fits:
                 raise ValueError(
-                    f"Input tensor '{into._op._name}' enters the loop with shape "
+                    f"Input tensor '{outer.name}' enters the loop with shape "
                     f"{TensorShape.of(before)}, but has shape "
                     f"{TensorShape.of(after)} after one iteration. To allow the shape to vary across "
                     f"iterations, use the "
@@ -614,6 +618,7 @@ class _Loop:
 
     def finish(self) -> Any:
         """Adds the `While` and returns the loop variables after the last iteration."""
+        read_inside([self.cond_graph, self.body_graph])
         captured = share_captures([self.cond_graph, self.body_graph])
         self.body_graph.outputs += [self.body_graph.captures[t] for t in captured]
         count = len(self.flat)

@@ -70,6 +70,8 @@ def device(device_name_or_function: Any) -> Any:
 @export("colocate_with")
 def colocate_with(op: Any, ignore_existing: bool = False) -> Any:
     """A block whose new operations are placed where `op` is (see `Graph.colocate_with`)."""
+    if op is not None and not hasattr(op, "op") and not isinstance(op, Operation):
+        op = convert.convert_to_tensor(op)
     return default.get_default_graph().colocate_with(op, ignore_existing)
 
 

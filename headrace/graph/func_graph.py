@@ -30,6 +30,7 @@ class FuncGraph(Graph):
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.control_outputs: list[Operation] = []
+        self.place = ""  # what the body is, for messages: "true_fn", "a while loop"
         self.captures: dict[Tensor, Tensor] = {}
         # Operations outside that something inside has to wait for: the call waits for them.
         self.outer_control_inputs: list[Operation] = []
@@ -76,10 +77,16 @@ class FuncGraph(Graph):
             return found
         if tensor.graph is not self.outer_graph:
             if not isinstance(self.outer_graph, FuncGraph):
-                raise ValueError(
-                    f"{tensor!r} must be from the graph around the function {self.name!r}."
-                )
-            self.outer_graph.capture(tensor)
+                # A constant is the same wherever a program made it.
+                copied = self.copy_constant(tensor) if isinstance(tensor.graph, FuncGraph) else None
+                if copied is None:
+                    raise Misplaced(misplaced(tensor, self, ""))
+                self.captures_of_constants[tensor] = copied
+                return copied
+            try:
+                self.outer_graph.capture(tensor)
+            except Misplaced:
+                raise Misplaced(misplaced(tensor, self, "")) from None
         # Of numbers that gradients may be asked for, the body gets an input; `constant_value` knows it all the same.
         if not (tensor._dtype.is_floating or tensor._dtype.is_complex):
             copied = self.copy_constant(tensor)
@@ -155,6 +162,30 @@ class FuncGraph(Graph):
                 self.outer_control_inputs.append(op)
         elif isinstance(self.outer_graph, FuncGraph):
             self.outer_graph._wait_outside(op)
+
+
+class Misplaced(ValueError):
+    """A tensor of a body is used where that body is not around."""
+
+
+def misplaced(tensor: Tensor, graph: Graph, user: str) -> str:
+    """Why `tensor`, of a body, cannot be used in `graph` (by the node `user`)."""
+    source, place = getattr(tensor.graph, "place", ""), getattr(graph, "place", "")
+    name = tensor._op._name
+    if source.endswith("_fn") and place.endswith("_fn"):
+        short = name.rpartition("/")[2]
+        return f"Tensor {short}:{tensor._index} in {source} is accessed from {place}."
+    if not source:
+        return (
+            f"{tensor!r} must be from the graph around the function {getattr(graph, 'name', '')!r}."
+        )
+    scope = graph.get_name_scope()
+    node = "/".join(part for part in (scope, user) if part) or place or "the graph"
+    why = f"'{name}' is in {source}" if place != source else "they are in different while loops"
+    return (
+        f"Cannot use '{name}' as input to '{node}' because {why}. Return it from there to use it here."
+        f"{tensor._op._site_line()}"
+    )
 
 
 class GraphFunction:

@@ -58,8 +58,8 @@ def _make(definition: OpDef) -> Callable[..., Any]:
     return add_node
 
 
-def _graph_of(values: Sequence[Any]) -> Graph:
-    """The graph of the inputs. Raises ValueError: they are of several graphs."""
+def _graph_of(definition: OpDef, values: Sequence[Any]) -> Graph:
+    """The graph of the inputs. Raises ValueError: they are of several graphs, or in a loop or branch that is finished."""
     current = default.get_default_graph()
     if current.building_function:
         # A function's body takes tensors of the graphs around it as captured inputs.
@@ -79,7 +79,13 @@ def _graph_of(values: Sequence[Any]) -> Graph:
                     f"{tensor!r} must be from the same graph as "
                     f"{first!r}.{tensor.op._site_line()}{first.op._site_line()}"
                 )
-    return current if first is None else first.graph
+    if first is None:
+        return current
+    if first.graph.building_function:
+        from headrace.graph.func_graph import Misplaced, misplaced
+
+        raise Misplaced(misplaced(first, current, definition.name))
+    return first.graph
 
 
 def build(definition: OpDef, given: dict[str, Any], name: str | None) -> Operation:
@@ -96,7 +102,7 @@ def build(definition: OpDef, given: dict[str, Any], name: str | None) -> Operati
         if argument.name not in given:
             raise TypeError(f"No argument for input {argument.name} of {definition.name} op")
         values.append(given[argument.name])
-    graph = _graph_of(values)
+    graph = _graph_of(definition, values)
     scopes = graph._scopes
     name = definition.name if name is None else name
     # A name that ends in "/" is a scope entered before: the node takes its name.
