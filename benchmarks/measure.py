@@ -4,11 +4,16 @@ import json
 import statistics
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field
 
 from benchmarks.contenders import ROOT, environment
 from benchmarks.serve import MODULES
 from benchmarks.workloads import STEP
+
+
+# An event that has taken all contenders so many seconds is not sampled once more.
+LONG_EVENT = 60.0
 
 
 @dataclass
@@ -137,7 +142,10 @@ def _events(workload, results, plan):
     with tempfile.TemporaryDirectory(prefix="compiled-") as folder:
         warm = {c: f"{folder}/{c}" for c in results} if workload.cache == "warm" else {}
         turns = 1 if workload.unit != "s" else max(1, (plan.turns + 1) // 2)
+        start = time.monotonic()
         for turn in range(turns + bool(warm)):
+            if turn > bool(warm) and time.monotonic() - start > LONG_EVENT:
+                break
             for contender, result in results.items():
                 if result.error:
                     continue

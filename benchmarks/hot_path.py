@@ -1,0 +1,97 @@
+"""Where the time of a `sess.run` goes: `python -m benchmarks.hot_path`. The table stands in docs/performance.md."""
+
+import statistics
+import time
+
+import numpy as np
+
+import headrace as tf
+from headrace.session import feeds as feeding
+from headrace.session.session import to_result
+
+TURNS, CALLS = 15, 200
+
+
+def microseconds(call):
+    """The median over turns of the CPU time that a call takes."""
+    for _ in range(20):
+        call()
+    found = []
+    for _ in range(TURNS):
+        start = time.process_time_ns()
+        for _ in range(CALLS):
+            call()
+        found.append((time.process_time_ns() - start) / CALLS / 1000)
+    return statistics.median(found)
+
+
+def parts(session, fetches, feeds):
+    """{part: microseconds} of a run that is one compiled program."""
+    for _ in range(3):
+        session.run(fetches, feeds)
+    (prepared,) = [
+        p for key, p in session._prepared.items() if p.tensors == tuple(feeds) and _of(key, fetches)
+    ]
+    step = prepared.step
+    arrays = [feeding.to_array(t, v) for t, v in feeds.items()]
+    results = step._compiled(arrays)
+    found = {"whole run": microseconds(lambda: session.run(fetches, feeds))}
+    found["feeds to arrays"] = microseconds(
+        lambda: list(map(feeding.to_array, prepared.tensors, feeds.values()))
+    )
+    found["variables, call of the program, variables"] = microseconds(
+        lambda: step._compiled(arrays)
+    )
+    found["results to NumPy"] = microseconds(lambda: prepared.build(_fetched(results)))
+    found["the rest: the key, the look-up"] = found["whole run"] - sum(list(found.values())[1:])
+    return found
+
+
+def _of(key, fetches):
+    return key[0] is fetches or (isinstance(key[0], tuple) and set(key[0][1:]) == set(fetches))
+
+
+def _fetched(results):
+    # An array remembers what it looked like in NumPy: a new one for each call.
+    return [to_result(r) for r in results]
+
+
+def network(layers, units):
+    """(fetches, feeds) of a network's training step."""
+    x = tf.placeholder(tf.float32, [None, units])
+    out = x
+    for i in range(layers):
+        w = tf.get_variable(f"w{i}", [units, units])
+        out = tf.tanh(tf.matmul(out, w) + tf.get_variable(f"b{i}", [units]))
+    loss = tf.reduce_mean(tf.square(out))
+    train = tf.train.AdamOptimizer(1e-3).minimize(loss)
+    return [loss, train], {x: np.ones([8, units], np.float32)}
+
+
+def product():
+    x = tf.placeholder(tf.float32, [64, 64])
+    return tf.reduce_sum(tf.matmul(x, x) + 1.0, 1), {x: np.ones([64, 64], np.float32)}
+
+
+def main():
+    cases = {
+        "product of a fed matrix": product,
+        "Adam, 2 layers": lambda: network(2, 8),
+        "Adam, 20 layers": lambda: network(20, 8),
+        "Adam, 100 layers": lambda: network(100, 8),
+    }
+    columns = {}
+    for name, build in cases.items():
+        with tf.Graph().as_default():
+            fetches, feeds = build()
+            with tf.Session() as session:
+                session.run(tf.global_variables_initializer())
+                columns[name] = parts(session, fetches, feeds)
+    print("| microseconds | " + " | ".join(columns) + " |")
+    print("|---|" + "---:|" * len(columns))
+    for part in next(iter(columns.values())):
+        print(f"| {part} | " + " | ".join(f"{c[part]:.1f}" for c in columns.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
