@@ -11,7 +11,6 @@ from benchmarks.contenders import ROOT, environment
 from benchmarks.serve import MODULES
 from benchmarks.workloads import STEP
 
-
 # An event that has taken all contenders so many seconds is not sampled once more.
 LONG_EVENT = 60.0
 
