@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 from jax import lax
 
+from headrace import native
 from headrace.lowering.philox import (
     Array,
     advance,
@@ -54,6 +55,8 @@ def uniform(state: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Ar
     dtype, size = np.dtype(dtype), math.prod(shape)
     if dtype == np.float64:
         numbers = uniform64(state, size)
+    elif (fast := _by_kernel(state, size, dtype, normal=False)) is not None:
+        numbers = fast
     else:
         mantissa = _HALF_TYPES.get(dtype, 23)
 
@@ -252,7 +255,19 @@ def _one_to_two64(x: Array, y: Array) -> Array:
 
 def _normal32(state: Array, size: int, stride: int = 1) -> Array:
     """`size` float32 normals, four from a block."""
-    return generate(state, size, np.float32, _box_muller32, stride)
+    numbers = _by_kernel(state, size, np.dtype(np.float32), normal=True, stride=stride)
+    return (
+        numbers if numbers is not None else generate(state, size, np.float32, _box_muller32, stride)
+    )
+
+
+def _by_kernel(
+    state: Array, size: int, dtype: np.dtype, normal: bool, stride: int = 1
+) -> Array | None:
+    """The same float32 numbers from a compiled kernel; None where there is none for them."""
+    if isinstance(state, np.ndarray) or dtype != np.float32:
+        return None
+    return native.random_numbers(state, size, normal, stride)
 
 
 def _box_muller32(x: Array, y: Array) -> Array:

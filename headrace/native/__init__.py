@@ -9,5 +9,15 @@ from headrace.native.convolution import Geometry, convolve, filter_gradient, inp
 from headrace.native.empty import empty
 from headrace.native.library import available
 from headrace.native.matmul import dot
+from headrace.native.random import random_numbers
 
-__all__ = ["Geometry", "available", "convolve", "dot", "empty", "filter_gradient", "input_gradient"]
+__all__ = [
+    "Geometry",
+    "available",
+    "convolve",
+    "dot",
+    "empty",
+    "filter_gradient",
+    "input_gradient",
+    "random_numbers",
+]

@@ -23,6 +23,7 @@ TARGETS = (
     "headrace_empty",
     "headrace_pack",
     "headrace_packed_dot",
+    "headrace_random",
 )
 
 # Functions that say how large something is, and how many numbers they take.
