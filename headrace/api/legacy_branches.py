@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.api.legacy_graph import InBranch, InLoop, LegacyGraph, Place, kind_of, source_of
+from headrace.api.legacy_graph import (
+    InBranch,
+    InLoop,
+    LegacyGraph,
+    Place,
+    joined,
+    kind_of,
+    source_of,
+)
+from headrace.core import dtypes
+from headrace.graph import attr_value, raw
+from headrace.graph.op_def import REGISTRY, Effect
 
 
 @dataclass(slots=True)
@@ -68,6 +79,67 @@ def _direct_needs(graph: LegacyGraph, name: str) -> list[str]:
     else:
         found = list(node.input)
     return [i if i[0] == "^" else graph.resolved(i) for i in found]
+
+
+def draw_once(graph: LegacyGraph) -> bool:
+    """Gives what several conditionals of one predicate need of a random operation one of its own; whether any did.
+
+    The gradient of dropout on one side needs the numbers that were drawn there, not others.
+    """
+    merges: dict[Place, list[Any]] = collections.defaultdict(list)
+    for name, node in graph.nodes.items():
+        place = graph.place[name]
+        if kind_of(node) == "Merge" and place is not None and name not in graph.loop_of_merge:
+            merges[place].append(node)
+    shared: dict[str, InBranch] = {}
+    for place, ends in merges.items():
+        users: dict[str, set[int]] = collections.defaultdict(set)
+        for number, branch in enumerate(branches_at(graph, place, ends)):
+            for side in (0, 1):
+                step = InBranch(branch.pred, side)
+                values = [graph.resolved(graph.sides(m)[1 + side]) for m in branch.merges]
+                for name in needs(graph, values, (*place, step))[0]:
+                    if graph.place[name] == (*place, step) and _draws(graph.nodes[name]):
+                        users[name].add(number)
+                        if len(users[name]) > 1:
+                            shared[name] = step
+    for name, step in shared.items():
+        _add_branch_for(graph, name, step)
+    return bool(shared)
+
+
+def _draws(node: Any) -> bool:
+    """Whether running a node again gives something else."""
+    definition = REGISTRY.get(node.op)
+    if definition is None:
+        return False
+    effects = definition.effects
+    return bool(effects & Effect.RANDOM or (effects & Effect.STATEFUL and definition.host_only))
+
+
+def _add_branch_for(graph: LegacyGraph, name: str, step: InBranch) -> None:
+    """Makes the users of a node take what comes out of a conditional that holds nothing else."""
+    node, place = graph.nodes[name], graph.place[name] or ()
+    pred = graph.predicates[place]
+    definition = REGISTRY[node.op]
+    attrs = {key: attr_value.from_proto(value) for key, value in node.attr.items()}
+    both = graph.add(f"{name}/sides", "Switch", [pred, pred], T=dtypes.bool.as_datatype_enum)
+    other = f"{both}:{1 - step.side}"
+    pivot = graph.add(f"{name}/pivot", "Identity", [other], T=dtypes.bool.as_datatype_enum)
+    instead: dict[str, str] = {}
+    for index, kind in enumerate(raw.output_types(definition.signature, attrs)):
+        number = kind.as_datatype_enum
+        nothing = graph.add(f"{name}/nothing", "FakeParam", [f"^{pivot}"], dtype=number)
+        graph.nodes[nothing].attr["shape"].shape.unknown_rank = True
+        ends = [f"{name}:{index}", nothing]
+        if step.side:
+            ends.reverse()
+        merge = graph.add(f"{name}/meet", "Merge", ends, T=number, N=2)
+        switch = graph.add(f"{name}/drawn", "Switch", [merge, pred], T=number)
+        instead[f"{name}:{index}"] = f"{switch}:{step.side}"
+    for user in graph.users[name]:
+        for i, text in enumerate(user.input):
+            user.input[i] = instead.get(joined(source_of(text)), text)
 
 
 def branches_at(graph: LegacyGraph, place: Place, merges: Sequence[Any]) -> list[Branch]:

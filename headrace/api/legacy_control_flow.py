@@ -16,7 +16,7 @@ from typing import Any
 from tensorboard.compat.proto import node_def_pb2
 
 from headrace.api.control_flow import cond, while_loop
-from headrace.api.legacy_branches import Branch, branches_at, needs
+from headrace.api.legacy_branches import Branch, branches_at, draw_once, needs
 from headrace.api.legacy_graph import (
     CONTROL_FLOW,
     InBranch,
@@ -56,6 +56,8 @@ def convert(graph_def: Any) -> tuple[list[Any], dict[str, importing.Unit]] | Non
         graph.analyse()
     stacks_as_lists(graph)
     graph.analyse()
+    if draw_once(graph):
+        graph.analyse()
     return _Converter(graph).region((), None)
 
 
@@ -79,7 +81,8 @@ class _Converter:
         self._at: dict[Place, list[Any]] = {}
         for name, node in graph.nodes.items():
             place = graph.place[name]
-            if place is not None:
+            # Which input a Merge took only Switch nodes ask, and these are no more.
+            if place is not None and name not in graph.asked_of_merges:
                 self._at.setdefault(place, []).append(node)
 
     def region(

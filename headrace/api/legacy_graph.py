@@ -14,6 +14,7 @@ from typing import Any
 from tensorboard.compat.proto import node_def_pb2
 
 from headrace.core import errors
+from headrace.core.tensor_proto import make_ndarray
 from headrace.graph.op_def import MAY_FAIL, REGISTRY
 
 CONTROL_FLOW = frozenset("Switch Merge Enter Exit NextIteration LoopCond".split())
@@ -110,6 +111,9 @@ class LegacyGraph:
         self._find_loops()
         self.place: dict[str, Place | None] = {}
         self.predicates: dict[Place, str] = {}  # of each side of a conditional: an input that is it
+        self.predicates_of_merges: dict[str, str] = {}
+        # The nodes that ask which input a Merge took.
+        self.asked_of_merges = {n.name for n in self.nodes.values() if self._asks_a_merge(n)}
         self.order = self._sorted()
         for item in self.order:
             if isinstance(item, Loop):
@@ -284,14 +288,43 @@ class LegacyGraph:
             or source in self.merge_of_switch
         ):
             return place
-        pred = self.root_of(node.input[1])
+        pred, side, text = self._predicate(node.input[1], index)
         for step in place:
             if isinstance(step, InBranch) and step.pred == pred:
                 # On this side already: gradients in loops ask again what is so inside the loop.
-                return place if step.side == index else None
-        inside = (*place, InBranch(pred, index))
-        self.predicates.setdefault(inside, node.input[1])
+                return place if step.side == side else None
+        inside = (*place, InBranch(pred, side))
+        self.predicates.setdefault(inside, text)
         return inside
+
+    def _predicate(self, name: str, side: int) -> tuple[str, int, str]:
+        """(the root of the predicate `name`, the side of that where `name` is `side`, an input that is the root).
+
+        The gradient of a gradient's Merge asks which input that took: the same as asking for its predicate.
+        """
+        root = self.root_of(name)
+        if source_of(root)[0] not in self.asked_of_merges:
+            return root, side, name
+        node = self.nodes[source_of(root)[0]]
+        merge, which = (self.nodes[source_of(i)[0]] for i in node.input[:2])
+        pred, first, _ = self.sides(merge)
+        number = int(make_ndarray(which.attr["value"].tensor))
+        true_side = int(merge.input[number] != first)
+        text = self.predicates_of_merges[merge.name]
+        return pred, true_side if side else 1 - true_side, text
+
+    def _asks_a_merge(self, node: Any) -> bool:
+        if node.op != "Equal":
+            return False
+        (name, index), (which, _) = (source_of(i) for i in node.input[:2])
+        merge, number = self.nodes.get(name), self.nodes.get(which)
+        return (
+            index == 1
+            and merge is not None
+            and kind_of(merge) == "Merge"
+            and number is not None
+            and number.op == "Const"
+        )
 
     def _meeting_place(self, merge: Any, places: Sequence[Place | None]) -> Place | None:
         """Where a Merge of the two sides of a conditional is."""
@@ -303,6 +336,7 @@ class LegacyGraph:
                 None, None, f"Merge node {merge.name!r} of the GraphDef is no end of a tf.cond"
             )
         around, last = longest[:-1], longest[-1]
+        self.predicates_of_merges[merge.name] = self.predicates[longest]
         for place in places:
             # A side that is not on it (a constant) is the other one.
             other = InBranch(last.pred, 1 - last.side)

@@ -263,9 +263,8 @@ class _Rewriter:
             node.attr["element_dtype"].type = element_dtype
         return node
 
-    def shape_of_elements(self, node: Any, shape: Any, first: int | None = None) -> str:
+    def shape_of_elements(self, node: Any, dims: TensorShape, first: int | None = None) -> str:
         """Adds the shape of the elements, -1 for what is not known, as a constant for `node`."""
-        dims = TensorShape(shape)
         value = -1 if dims.ndims is None else [-1 if d is None else d for d in dims.as_list()]
         if first is not None and value != -1:
             value = [first, *value[1:]]
@@ -278,9 +277,14 @@ class _Rewriter:
         return made
 
 
+def _shape(node: Any, attr: str = "element_shape") -> TensorShape:
+    """An attr that is a shape, whose default is that nothing is known."""
+    return TensorShape(node.attr[attr].shape if attr in node.attr else None)
+
+
 def _array(rewriter: _Rewriter, node: Any) -> None:
     kind, size = node.attr["dtype"].type, node.input[0]
-    shape = rewriter.shape_of_elements(node, node.attr["element_shape"].shape)
+    shape = rewriter.shape_of_elements(node, _shape(node))
     made = rewriter.replace(node, "TensorListReserve", [shape, size], kind)
     made.attr["shape_type"].type = _INT32
 
@@ -302,33 +306,27 @@ def _scatter(rewriter: _Rewriter, node: Any) -> None:
 
 def _split(rewriter: _Rewriter, node: Any) -> None:
     value, lengths, kind = node.input[1], node.input[2], node.attr["T"].type
-    shape = rewriter.shape_of_elements(
-        node, rewriter.uses[node.name].array.attr["element_shape"].shape, -1
-    )
+    shape = rewriter.shape_of_elements(node, _shape(rewriter.uses[node.name].array), -1)
     made = rewriter.replace(node, "TensorListSplit", [value, shape, lengths], kind)
     made.attr["shape_type"].type = _INT32
 
 
 def _read(rewriter: _Rewriter, node: Any) -> None:
     index, kind, flow = node.input[1], node.attr["dtype"].type, rewriter.flow_of(node)
-    shape = rewriter.shape_of_elements(
-        node, rewriter.uses[node.name].array.attr["element_shape"].shape
-    )
+    shape = rewriter.shape_of_elements(node, _shape(rewriter.uses[node.name].array))
     rewriter.replace(node, "TensorListGetItem", [flow, index, shape], kind)
 
 
 def _gather(rewriter: _Rewriter, node: Any) -> None:
     indices, kind, flow = node.input[1], node.attr["dtype"].type, rewriter.flow_of(node)
-    shape = rewriter.shape_of_elements(node, node.attr["element_shape"].shape)
+    shape = rewriter.shape_of_elements(node, _shape(node))
     rewriter.replace(node, "TensorListGather", [flow, indices, shape], kind)
 
 
 def _concat(rewriter: _Rewriter, node: Any) -> None:
     kind, flow = node.attr["dtype"].type, rewriter.flow_of(node)
-    rest = TensorShape(node.attr["element_shape_except0"].shape)
-    shape = rewriter.shape_of_elements(
-        node, None if rest.ndims is None else TensorShape([None]).concatenate(rest)
-    )
+    rest = _shape(node, "element_shape_except0")
+    shape = rewriter.shape_of_elements(node, TensorShape([None]).concatenate(rest))
     none = rewriter.constant(f"{node.name}/leading_dims", [], dtypes.int64)
     made = rewriter.replace(node, "TensorListConcatV2", [flow, shape, none], kind)
     made.attr["shape_type"].type = _INT32

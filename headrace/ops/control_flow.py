@@ -84,6 +84,7 @@ def _branch(op, functions, index, attrs, numbers, inputs):
     tables: list[list[Any]] = []
     branches = []
     rooms = _rooms_of_branches(op, functions, attrs, numbers, inputs)
+    stand_ins = _stand_ins(functions, attrs, numbers, inputs)
     for attr, number in zip(attrs, numbers, strict=True):
         body, table = functions.pure(attr, number)
         tables.append(table)
@@ -92,6 +93,8 @@ def _branch(op, functions, index, attrs, numbers, inputs):
 
         def run(body=body, place=place):
             outputs, written, code = body(values, inputs)
+            for i, like in stand_ins[place].items():
+                outputs[i] = jnp.zeros(like.shape, like.dtype)
             outputs = [
                 o if r is None else o.with_room_of(r) for o, r in zip(outputs, rooms, strict=True)
             ]
@@ -110,6 +113,30 @@ def _branch(op, functions, index, attrs, numbers, inputs):
     functions.write(written)
     functions.check(code, tables)
     return tuple(outputs)
+
+
+def _stand_ins(functions, attrs, numbers, inputs):
+    """For each branch its outputs that nobody looks at, and what they are like in the branch that computes them."""
+    bodies = list(zip(attrs, numbers, strict=True))
+    empty = [
+        {
+            i
+            for i, t in enumerate(functions.body_graph(attr, number).outputs)
+            if t._op.type == "FakeParam" and t._dtype is not dtypes.variant
+            if t._dims is None or None in t._dims
+        }
+        for attr, number in bodies
+    ]
+    found = [{} for _ in bodies]
+    if not any(empty):
+        return found
+    known = [isinstance(v, np.ndarray) for v in inputs]
+    outputs = [functions.probe(attr, inputs, known, number)[0] for attr, number in bodies]
+    for place, places in enumerate(empty):
+        for i in places:
+            real = (o[i] for o, e in zip(outputs, empty, strict=True) if i not in e)
+            found[place][i] = next(real, outputs[place][i])
+    return found
 
 
 def _rooms_of_branches(op, functions, attrs, numbers, inputs):

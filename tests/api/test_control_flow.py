@@ -239,6 +239,21 @@ def test_sizes_in_gradients_of_loops_stay_known():
         assert len(step.split.segments) == 1 and not step._not_compilable
 
 
+def test_what_only_one_branch_computes_may_have_any_shape():
+    """The gradient needs it; the other branch gives zeros of the same shape, so that all is one program."""
+    x = tf.placeholder(tf.float32, [None, None])
+    p = tf.placeholder(tf.bool, [])
+    y = tf.cond(p, lambda: tf.nn.dropout(tf.tanh(x), rate=0.5), lambda: tf.sin(x))
+    grads = tf.gradients(tf.reduce_sum(y), x)
+    data = np.array([[0.5, 0.2, 0.1], [0.3, 0.9, 0.4]], np.float32)
+    with tf.Session() as session:
+        for flag in (True, False, True):
+            found, (dx,) = session.run([y, grads], {x: data, p: flag})
+            slope = np.where(found != 0, 2 * (1 - np.tanh(data) ** 2), 0) if flag else np.cos(data)
+            np.testing.assert_allclose(dx, slope, rtol=1e-4)
+        assert not next(iter(session._prepared.values())).step._not_compilable
+
+
 REFUSED = [
     (lambda: tf.cond(True, lambda: 1, lambda: 2), TypeError, "Python bool"),
     (lambda: tf.while_loop(lambda i: True, lambda i: i, []), ValueError, "No loop variables"),

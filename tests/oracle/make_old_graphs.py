@@ -164,7 +164,96 @@ def nested(rng):
     return runs
 
 
-PROGRAMS = {f.__name__: f for f in (training, beam_search, nested)}
+def branches(rng):
+    """Gradients of gradients of branches in branches, of variables of both kinds, of random numbers."""
+    p, q = (tf.placeholder(tf.bool, [], name=name) for name in "pq")
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    normal = tf.random_normal_initializer(stddev=0.5)
+    w = tf.get_variable("w", [3, 3], initializer=normal)
+    b = tf.get_variable("b", [3], initializer=normal, use_resource=True)
+    y = tf.cond(
+        p,
+        lambda: tf.cond(q, lambda: tf.tanh(tf.matmul(x, w)), lambda: tf.matmul(x, w) * b),
+        lambda: tf.sin(x) + b,
+    )
+    z = tf.cond(p, lambda: y * 2.0, lambda: y * w[0])
+    loss = tf.reduce_sum(z * y)
+    first = tf.gradients(loss, [x, w, b])
+    loss += tf.add_n([tf.reduce_sum(tf.square(tf.convert_to_tensor(g))) for g in first])
+    some = tf.cond(q, lambda: tf.nn.dropout(x * b, rate=0.5, seed=3), lambda: x * b)
+    loss = tf.identity(loss + tf.reduce_sum(tf.square(some)), name="loss")
+    fetches = [loss.name]
+    for name, grad in zip(("dx", "dw", "db"), tf.gradients(loss, [x, w, b])):
+        fetches.append(tf.identity(grad, name=name).name)
+    runs = []
+    for first, second in ((True, True), (True, False), (False, False)):
+        feeds = {
+            "x:0": rng.randn(2, 3).astype(np.float32),
+            "p:0": np.bool_(first),
+            "q:0": np.bool_(second),
+        }
+        runs.append((feeds, fetches, []))
+    return runs
+
+
+def arrays(rng):
+    """Gradients of TensorArrays: read and written in branches and inner loops, of pieces, of what nobody reads."""
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    w = tf.get_variable("w", [3], initializer=tf.random_normal_initializer(stddev=0.5))
+    n = tf.shape(x)[0]
+
+    def array_of(value):
+        return tf.TensorArray(tf.float32, n, clear_after_read=False).unstack(value)
+
+    source = array_of(x)
+
+    def branching(i, out, state):
+        value = tf.cond(
+            tf.equal(i % 2, 0), lambda: source.read(i) * w, lambda: source.read(i - 1) + state
+        )
+        return i + 1, out.write(i, value * state), state + tf.reduce_mean(value)
+
+    empty = tf.TensorArray(tf.float32, n)
+    one = tf.while_loop(lambda i, *_: i < n, branching, [0, empty, 1.0])
+
+    def inner(i, state, out):
+        array, sums = array_of(x * state), tf.TensorArray(tf.float32, n)
+        _, sums, rest = tf.while_loop(
+            lambda j, *_: j < n,
+            lambda j, a, r: (j + 1, a.write(j, tf.sin(array.read(j)) * w + r), array.read(j) - r),
+            [0, sums, state],
+        )
+        mean = tf.reduce_mean(sums.stack(), 0)
+        return i + 1, mean + rest * 0.1, out.write(i, mean)
+
+    two = tf.while_loop(lambda i, *_: i < 3, inner, [0, w, tf.TensorArray(tf.float32, 3)])
+    pieces = tf.TensorArray(tf.float32, 3, infer_shape=False).split(x, [1, 2, 1])
+    three = tf.while_loop(
+        lambda i, _: i < 3,
+        lambda i, a: (i + 1, a.write(i, pieces.read(i) * w * tf.to_float(i + 1))),
+        [0, tf.TensorArray(tf.float32, 3, infer_shape=False)],
+    )[1].concat()
+    own = tf.TensorArray(tf.float32, n, clear_after_read=False).write(0, w)
+    four = tf.while_loop(
+        lambda i, *_: i < n,
+        lambda i, a, s: (i + 1, a.write(i, tf.tanh(a.read(i - 1) * w)), s + a.read(i - 1)),
+        [1, own, tf.zeros([3])],
+    )[2]
+    table = tf.get_variable("table", [7, 3], initializer=tf.random_normal_initializer())
+    five = tf.while_loop(
+        lambda i, _: i < n,
+        lambda i, s: (i + 1, s * tf.nn.embedding_lookup(table, i * 3 % 7) + 1.0),
+        [0, tf.ones([3])],
+    )[1]
+    parts = (one[1].stack(), one[2], two[1], two[2].stack() * w, three, four, five)
+    loss = tf.add_n([tf.reduce_sum(tf.tanh(part)) for part in parts], name="loss")
+    fetches = [loss.name]
+    for name, grad in zip(("dx", "dw", "dtable"), tf.gradients(loss, [x, w, table])):
+        fetches.append(tf.identity(tf.convert_to_tensor(grad), name=name).name)
+    return [({"x:0": rng.randn(4, 3).astype(np.float32)}, fetches, [])] * 2
+
+
+PROGRAMS = {f.__name__: f for f in (training, beam_search, nested, branches, arrays)}
 
 
 def values_of_variables(sess):
@@ -185,7 +274,7 @@ def record():
             meta = tf.train.export_meta_graph(clear_devices=True, strip_default_attrs=True)
             with open(os.path.join(DATA, name + ".meta.gz"), "wb") as f:
                 with gzip.GzipFile("", "wb", 9, f, mtime=0) as packed:
-                    packed.write(meta.SerializeToString())
+                    packed.write(meta.SerializeToString(deterministic=True))
             sess.run(init)
             for variable, value in values_of_variables(sess).items():
                 arrays["before/" + variable] = value
@@ -209,6 +298,15 @@ def export(folder):
                 f.write(graph.as_graph_def().SerializeToString())
 
 
+def load(sess, variable, value):
+    """Gives a variable a value."""
+    op = sess.graph.get_operation_by_name(variable)
+    if op.type == "VarHandleOp":
+        sess.run(tf.raw_ops.AssignVariableOp(resource=op.outputs[0], value=value))
+    else:
+        sess.run(tf.assign(op.outputs[0], value))
+
+
 def check(folder):
     """Loads these graphs into TensorFlow and compares what they compute."""
     for name in sorted(PROGRAMS):
@@ -220,10 +318,10 @@ def check(folder):
         def stored(kind, arrays=arrays):
             return {k[len(kind) :]: arrays[k] for k in arrays.files if k.startswith(kind)}
 
-        with tf.Graph().as_default() as graph, tf.Session() as sess:
+        with tf.Graph().as_default(), tf.Session() as sess:
             tf.import_graph_def(graph_def, name="")
             for variable, value in stored("before/").items():
-                sess.run(tf.assign(graph.get_tensor_by_name(variable + ":0"), value))
+                load(sess, variable, value)
             number = 0
             while stored(f"feed/{number}/"):
                 expected = stored(f"fetch/{number}/")
