@@ -17,11 +17,12 @@ LONG_EVENT = 60.0
 
 @dataclass
 class Plan:
-    """How long and where: `seconds` of a slice, number of `turns`, the `core` to which everything is pinned (None: all)."""
+    """How long and where: `seconds` of a slice, number of `turns`, `samples` of an event; the `core` for all (None: any)."""
 
     pythons: dict
     seconds: float = 0.5
     turns: int = 7
+    samples: int = 3
     core: int | None = None
     tiny: bool = False
 
@@ -140,7 +141,7 @@ def _events(workload, results, plan):
     """Each sample is a fresh process; of an event in seconds so many that slow ones do not take for ever."""
     with tempfile.TemporaryDirectory(prefix="compiled-") as folder:
         warm = {c: f"{folder}/{c}" for c in results} if workload.cache == "warm" else {}
-        turns = 1 if workload.unit != "s" else max(1, (plan.turns + 1) // 2)
+        turns = plan.samples if workload.unit == "s" else 1
         start = time.monotonic()
         for turn in range(turns + bool(warm)):
             if turn > bool(warm) and time.monotonic() - start > LONG_EVENT:

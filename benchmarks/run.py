@@ -34,6 +34,7 @@ def arguments(argv):
     parser.add_argument("--python", action="append", default=[], metavar="CONTENDER=PATH")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a slice")
     parser.add_argument("--turns", type=int, default=7, help="slices of each contender")
+    parser.add_argument("--samples", type=int, default=3, help="of what needs a new process")
     parser.add_argument("--core", type=int, help="pin everything to this core, compare CPU time")
     parser.add_argument("--tiny", action="store_true", help="small sizes: does it run at all?")
     parser.add_argument("--name", help="of the report; without it nothing is written")
@@ -58,7 +59,9 @@ def main(argv=None):
     contenders = options.contenders.split(",")
     given = dict(item.split("=", 1) for item in options.python)
     pythons = {contender: interpreter(contender, given) for contender in contenders}
-    plan = Plan(pythons, options.seconds, options.turns, options.core, options.tiny)
+    plan = Plan(
+        pythons, options.seconds, options.turns, options.samples, options.core, options.tiny
+    )
     by_cpu = options.core is not None
     facts = {"date": report.now(), "machine": report.machine(), "load": [os.getloadavg()[0]]}
     measured = {}
