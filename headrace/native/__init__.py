@@ -8,7 +8,7 @@ as fast, the functions here lower to XLA's own operations.
 from headrace.native.convolution import Geometry, convolve, filter_gradient, input_gradient
 from headrace.native.empty import empty
 from headrace.native.library import available
-from headrace.native.matmul import dot
+from headrace.native.matmul import dot, host_dot
 from headrace.native.random import random_numbers
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "dot",
     "empty",
     "filter_gradient",
+    "host_dot",
     "input_gradient",
     "random_numbers",
 ]

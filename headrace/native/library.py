@@ -97,6 +97,8 @@ def _load() -> str | None:
         for name, arguments in SIZES.items():
             getattr(found, name).argtypes = [ctypes.c_int64] * arguments
             getattr(found, name).restype = ctypes.c_int64
+        found.headrace_host_dot.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 5
+        found.headrace_host_dot.restype = None
         for target in TARGETS:
             jax.ffi.register_ffi_target(
                 target, jax.ffi.pycapsule(getattr(found, target)), platform="cpu"

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from headrace.native.library import available
+from headrace.native.library import available, kernels
 from headrace.native.packed import packed_dot
 
 # Fewer multiplications than this cost about what the call does; a product with a vector waits for memory either way.
@@ -37,6 +37,26 @@ def dot(
         if product is not None:
             return product
     return _native_dot(a, b, bool(transpose_a), bool(transpose_b))
+
+
+def host_dot(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> Any:
+    """As `dot`, of two matrices that are NumPy arrays; None where NumPy had better do it.
+
+    NumPy's own library shares the work between threads that wait for one another in a busy loop, and takes a hundred times
+    as long when the machine has other work.
+    """
+    if a.ndim != 2 or b.ndim != 2 or not _is_worth_it(a, b, transpose_a, transpose_b):
+        return None
+    if not available():
+        return None
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    rows, columns = _sizes(a, b, transpose_a, transpose_b)
+    out = np.empty((rows, columns), np.float32)
+    inner = a.shape[0 if transpose_a else 1]
+    kernels().headrace_host_dot(
+        *(x.ctypes.data for x in (a, b, out)), rows, columns, inner, transpose_a, transpose_b
+    )
+    return out
 
 
 def _is_worth_it(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> bool:

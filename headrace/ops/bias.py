@@ -104,6 +104,11 @@ def _bias_add_grad_lower(op, dy):
     return jnp.sum(dy, _other_axes(op, dy), dtype=dy.dtype)
 
 
+@bias_add_grad.host
+def _bias_add_grad_host(op, dy):
+    return np.sum(dy, _other_axes(op, dy), dtype=dy.dtype)
+
+
 @bias_add_grad.gradient
 def _bias_add_grad_gradient(op, ddb):
     """`ddb` repeated along every axis but that of the channels."""

@@ -54,6 +54,9 @@ def _matmul_lower(op, a, b):
 @matmul.host
 def _matmul_host(op, a, b):
     _check_product(op, a, b)
+    product = native.host_dot(a, b, op.attr("transpose_a"), op.attr("transpose_b"))
+    if product is not None:
+        return product
     return _matmul_in_float(
         a.T if op.attr("transpose_a") else a, b.T if op.attr("transpose_b") else b
     )

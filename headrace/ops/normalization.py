@@ -104,6 +104,11 @@ def _l2_loss_lower(op, t):
     return jnp.sum(t * t, dtype=t.dtype) * np.asarray(0.5, t.dtype)
 
 
+@l2_loss.host
+def _l2_loss_host(op, t):
+    return np.sum(t * t, dtype=t.dtype) * np.asarray(0.5, t.dtype)
+
+
 @l2_loss.gradient
 def _l2_loss_gradient(op, dy):
     return raw.Mul(op.inputs[0], dy)

@@ -15,8 +15,8 @@ from headrace.lowering.row_updates import updated
 from headrace.lowering.state import Slot
 from headrace.lowering.tensor_list import DeviceList, HostList, to_host
 
-# Above this many elements a NumPy rule loses to a compiled kernel.
-_MOST_ELEMENTS = 1 << 16
+# Up to this many elements a NumPy rule takes less time than it takes to compile a kernel, mostly for one run (20 ms).
+MOST_ELEMENTS = 1 << 20
 # NumPy draws random numbers within a few times of a kernel's speed, and each such kernel takes tenths of a second to compile.
 _MOST_RANDOM_ELEMENTS = 1 << 24
 
@@ -95,4 +95,4 @@ def is_small(op: Operation, arguments: list[Any]) -> bool:
                 count *= d  # type: ignore[operator]
             total += count
     random = op._definition.effects & Effect.RANDOM
-    return total <= (_MOST_RANDOM_ELEMENTS if random else _MOST_ELEMENTS)
+    return total <= (_MOST_RANDOM_ELEMENTS if random else MOST_ELEMENTS)

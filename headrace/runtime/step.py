@@ -33,10 +33,12 @@ from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, Split, runs_on_host, split
 from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
 from headrace.runtime.host_rules import declared, is_small, to_numpy
+from headrace.runtime.instructions import ready
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.profile import Recorder
 from headrace.runtime.resources import Cell, ResourceStore
 from headrace.runtime.tiny_step import host_call
+from headrace.runtime.varying_shapes import VaryingShapes
 
 # Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
 # operations that need one than this is compiled at once.
@@ -83,6 +85,10 @@ class Step:
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
         # Whether gradients are to use values that are computed again; the session says it before the first run.
         self.rematerialize: Rematerialize | None = None
+        loops = any(op.type in ("While", "StatelessWhile") for op in self.ops)
+        self._shapes = VaryingShapes() if loops and self.feeds else None
+        # Operations that were interpreted before: (these, their order, what stands for each).
+        self._prepared: dict[tuple[int, int], tuple[Any, StateOrder, list[Any]]] = {}
 
     # ---- planning
 
@@ -182,12 +188,26 @@ class Step:
 
     # ---- running
 
+    @property
+    def direct(self) -> Callable[[list[Any]], list[Any]] | None:
+        """What runs the step whatever the shapes of its feeds; None while `run` has something to decide."""
+        return self._compiled if self._shapes is None else None
+
     def run(self, feed_values: list[Any]) -> list[Any]:
         """Runs the step. `feed_values` are arrays of the feeds' types; returns arrays of the fetches."""
         compiled = self._compiled
-        if compiled is not None:
+        if compiled is not None and self._shapes is None:
             return compiled(feed_values)
         key = tuple(v.shape for v in feed_values)
+        if self._shapes is not None:
+            if not self._shapes.has_program(key):
+                ahead = self._compiling(feed_values) if compiled is not None else None
+                if self._shapes.is_interpreted(key, ahead):
+                    return self._interpret(feed_values)
+            if compiled is not None:
+                results = compiled(feed_values)
+                self._shapes.note_program(key)
+                return results
         runs = self._runs.get(key, 0)
         if runs == 0 and self._interpretable:
             results = self._interpret(feed_values)
@@ -204,7 +224,28 @@ class Step:
                 return tiny(feed_values)
         results = self._run_compiled(feed_values)
         self._runs[key] = runs + 1
+        if self._shapes is not None:
+            self._shapes.note_program(key)
         return results
+
+    def _compiling(self, feed_values: list[Any]) -> Callable[[], None]:
+        """What compiles the only island of the step for arrays like these, without running it."""
+        island = self._islands[0]
+        places = {t: v for t, v in zip(self.feeds, feed_values, strict=True)}
+
+        def compile() -> None:
+            with self.resources.lock:
+                state = [
+                    tuple(_abstract(self.resources.cell(key).value) for key, _ in part)
+                    for part in (island.donated, island.kept)
+                ]
+            inputs = tuple(_abstract(places[t]) for t in island.inputs)
+            program, _ = island.program([])
+            constants = tuple(map(_abstract, island.constants))
+            with context.running(self), x64():
+                program.lower(*state, inputs, constants).compile()
+
+        return compile
 
     def _tiny_call(
         self, tiny: Callable[[Sequence[Any]], list[Any]]
@@ -250,12 +291,21 @@ class Step:
         fed: frozenset[Tensor],
     ) -> None:
         """Interprets operations: of the step, or of a body that one of them calls."""
-        for op in ops:
-            if self.is_handle(op):
-                continue
-            if fed and op._outputs and all(t in fed for t in op._outputs):
-                continue
-            store_outputs(op, self.evaluate(op, values, state, order), values, fed)
+        key = (id(ops), id(order))
+        prepared = self._prepared.get(key)
+        if prepared is None or prepared[0] is not ops:
+            wanted = [
+                op
+                for op in ops
+                if not self.is_handle(op)
+                and not (op._outputs and all(t in fed for t in op._outputs))
+            ]
+            prepared = (ops, order, [(op, ready(op, order, fed)) for op in wanted])
+            self._prepared[key] = prepared
+        with np.errstate(all="ignore"):
+            for op, instruction in prepared[2]:
+                if instruction is None or not instruction(values):
+                    store_outputs(op, self.evaluate(op, values, state, order), values, fed)
 
     def _run_watched(
         self,
@@ -720,6 +770,10 @@ class Step:
 def _as_list(results: Any) -> list[Any]:
     """The outputs that a rule gave."""
     return list(results) if isinstance(results, (list, tuple)) else [results]
+
+
+def _abstract(value: Any) -> Any:
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)
 
 
 def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callable[[tuple], Any]:

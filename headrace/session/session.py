@@ -125,7 +125,7 @@ class BaseSession:
                     and not self._closed
                 ):
                     arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
-                    run = prepared.step._compiled or prepared.step.run
+                    run = prepared.step.direct or prepared.step.run
                     results = run(arrays)
                     return to_result(results[0]) if kind is Tensor else None
             if kind is Tensor or kind is Operation:

@@ -102,6 +102,15 @@ ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F
 
 }  // namespace
 
+// out = op(a) op(b) on the calling thread, for arrays that no program of XLA has to do with.
+extern "C" __attribute__((visibility("default"))) void headrace_host_dot(const float* a, const float* b, float* out,
+                                                                         int64_t rows, int64_t columns, int64_t inner,
+                                                                         int64_t transpose_a, int64_t transpose_b) {
+  OneThread one;
+  const Product p{rows, columns, inner, transpose_a != 0, transpose_b != 0};
+  p.Compute(a, b, out, 0, 0, rows, columns);
+}
+
 HEADRACE_HANDLER(headrace_dot, Dot,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
