@@ -159,6 +159,7 @@ lengths = workload(
     full={**CHARACTERS, "lengths": range(20, 50)},
     tiny={**TINY_CHARACTERS, "lengths": range(2, 5)},
     kind=EVENT,
+    tolerance=0.02,  # the loss after thirty steps of Adam, whose epsilons stand in different places
 )
 
 
