@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from headrace import native
+
 GATES = {"lstm": 4, "gru": 3, "rnn_relu": 1, "rnn_tanh": 1}
 """How many matrices (and biases) each kind of cell has for its input, and again for its state, in cuDNN's order:
 
@@ -124,7 +126,11 @@ class _Cell:
     def from_input(self, xs: Any) -> Any:
         """What the input alone gives to the gates, at all times. xs: [time, batch, input]."""
         gates = GATES[self.mode]
-        product = jnp.tile(xs, gates) if self.weights is None else xs @ self.weights.T
+        product = (
+            jnp.tile(xs, gates)
+            if self.weights is None
+            else _at_all_times(xs, self.weights, transpose=True)
+        )
         bias = self.input_bias
         # The new memory of a GRU multiplies what comes of its state by the reset gate, bias included.
         return product + (bias if self.mode == "gru" else bias + self.recurrent_bias)
@@ -132,13 +138,15 @@ class _Cell:
     def step(self, state: tuple, gates: Any) -> tuple[tuple, Any]:
         """The next state, and what the gradient needs of this step. state: (h, c), or (h,)."""
         units, h = self.units, state[0]
-        product = h @ self.recurrent.T
+        product = _in_step(h, self.recurrent, transpose=True)
         if self.mode == "lstm":
             i, f, g, o = _parts(gates + product, units)
             i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
             c = f * state[1] + i * g
             m = o * jnp.tanh(c)
-            return (m if self.projection is None else m @ self.projection.T, c), (i, f, g, o)
+            if self.projection is not None:
+                m = _in_step(m, self.projection, transpose=True)
+            return (m, c), (i, f, g, o)
         if self.mode == "gru":
             product = product + self.recurrent_bias
             r, u = _parts(jax.nn.sigmoid((gates + product)[:, : 2 * units]), units)
@@ -158,7 +166,7 @@ class _Cell:
         dh = dstate[0]
         if self.mode == "lstm":
             i, f, g, o, c = _parts(kept, self.units)
-            dm = dh if self.projection is None else dh @ self.projection
+            dm = dh if self.projection is None else _in_step(dh, self.projection)
             bent = jnp.tanh(c)
             dc = dstate[1] + dm * o * (1 - bent * bent)
             dgates = jnp.concatenate(
@@ -170,16 +178,28 @@ class _Cell:
                 ],
                 axis=1,
             )
-            return (dgates @ self.recurrent, dc * f), dgates
+            return (_in_step(dgates, self.recurrent), dc * f), dgates
         if self.mode == "gru":
             r, u, n, q = _parts(kept, self.units)
             dn = dh * (1 - u) * (1 - n * n)
             dr = dn * q * r * (1 - r)
             du = dh * (h_before - n) * u * (1 - u)
             product = jnp.concatenate([dr, du, dn * r], axis=1)
-            return (dh * u + product @ self.recurrent,), jnp.concatenate([product, dn], axis=1)
+            before = dh * u + _in_step(product, self.recurrent)
+            return (before,), jnp.concatenate([product, dn], axis=1)
         dgates = dh * (1 - out * out) if self.mode == "rnn_tanh" else jnp.where(out > 0, dh, 0)
-        return (dgates @ self.recurrent,), dgates
+        return (_in_step(dgates, self.recurrent),), dgates
+
+
+def _in_step(x: Any, w: Any, transpose: bool = False) -> Any:
+    """`x` [batch, n] times `w` (or its transpose), which is the same at all times."""
+    return native.dot(x, w, transpose_b=transpose, b_is_invariant=True)
+
+
+def _at_all_times(xs: Any, w: Any, transpose: bool = False) -> Any:
+    """`xs` [time, batch, n] times `w` (or its transpose)."""
+    product = native.dot(xs.reshape(-1, xs.shape[-1]), w, transpose_b=transpose)
+    return product.reshape(*xs.shape[:-1], -1)
 
 
 def _parts(x: Any, units: int) -> list[Any]:
@@ -258,7 +278,7 @@ def _run_cell_back(
     if cell.weights is None:
         dxs = sum(_parts(from_input, cell.units))
     else:
-        dxs = from_input @ cell.weights
+        dxs = _at_all_times(from_input, cell.weights)
         gradients.append(_over_time(from_input, xs))
     gradients.append(_over_time(from_state, h_before))
     if cell.projection is not None:
@@ -270,7 +290,8 @@ def _run_cell_back(
 
 def _over_time(dys: Any, xs: Any) -> Any:
     """The gradient of a matrix w in xs w', summed over times and batch."""
-    return lax.dot_general(dys, xs, (((0, 1), (0, 1)), ((), ())), preferred_element_type=xs.dtype)
+    rows = (x.reshape(-1, x.shape[-1]) for x in (dys, xs))
+    return native.dot(*rows, transpose_a=True)
 
 
 def _first_states(network: Network, h: Any, c: Any) -> list[tuple]:
