@@ -24,7 +24,11 @@ def _elements(elems: Any, callable_fn: Any) -> tuple[Any, list[Tensor], Tensor]:
         raise ValueError("elems must hold at least one tensor")
     for tensor in flat:
         if tensor._dims is not None and not tensor._dims:
-            raise ValueError("elems must be a 1+ dimensional Tensor, not a scalar")
+            raise ValueError(
+                "elems must be a 1+ dimensional Tensor, not a scalar"
+                if len(flat) == 1
+                else "elements in elems must be 1+ dimensional Tensors, not scalars"
+            )
     count: Any = None
     for tensor in flat:
         size = tensor._dims[0] if tensor._dims is not None else None

@@ -9,7 +9,7 @@ from tensorboard.compat.proto import attr_value_pb2
 
 from headrace.api.export import export
 from headrace.api.framework import name_scope
-from headrace.core import dtypes
+from headrace.core import dtypes, errors
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import convert, default, raw
 from headrace.graph.constant_value import constant_value
@@ -61,11 +61,13 @@ class TensorArray:
             raise ValueError("Size must be provided if handle is not provided")
         self._dtype = dtypes.as_dtype(dtype).base_dtype
         self._dynamic_size = bool(dynamic_size)
-        self._infer_shape = infer_shape or element_shape is not None
+        self._infer_shape = infer_shape
         self._dims: Dims = as_shape(element_shape)._dims if element_shape is not None else None
         self._size: int | None = None
+        self._adds = False  # whether it is an array of gradients
+        self._gradients: dict[Any, TensorArray] = {}  # by source, of all states of this array
         if flow is not None or handle is not None:
-            self._flow = flow if flow is not None else handle
+            self._flow: Any = flow if flow is not None else handle
             return
         with name_scope(name, "TensorArray", [size]):
             count = convert.convert_to_tensor(size, dtypes.int32, "size")
@@ -81,6 +83,11 @@ class TensorArray:
     def dtype(self) -> Any:
         """The type of the elements."""
         return self._dtype
+
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether writing beyond the end makes the array longer."""
+        return self._dynamic_size
 
     @property
     def flow(self) -> Tensor:
@@ -99,9 +106,10 @@ class TensorArray:
 
     def _with_flow(self, flow: Tensor, dims: Any = "same", size: Any = "same") -> TensorArray:
         new = TensorArray(self._dtype, flow=flow, infer_shape=self._infer_shape)
-        new._dynamic_size = self._dynamic_size
+        new._dynamic_size, new._adds = self._dynamic_size, self._adds
+        new._gradients = self._gradients
         new._dims = self._dims if dims == "same" else dims
-        new._size = self._size if size == "same" else size
+        new._size = None if self._dynamic_size else self._size if size == "same" else size
         return new
 
     # How control flow takes the array apart and puts it together again.
@@ -125,14 +133,19 @@ class TensorArray:
 
     def _merged(self, dims: Dims) -> Dims:
         """The element shape with what a written value adds to it. Raises ValueError: they contradict each other."""
-        if not self._infer_shape:
-            return self._dims
         known = TensorShape.of(self._dims)
         if not known.is_compatible_with(TensorShape.of(dims)):
             raise ValueError(
-                f"Inconsistent shapes: saw {TensorShape.of(dims)} but expected {known} (and infer_shape=True)"
+                f"Inconsistent shapes: saw {TensorShape.of(dims)} but expected {known} "
+                f"(and infer_shape={self._infer_shape})"
             )
-        return known.merge_with(TensorShape.of(dims))._dims
+        return known.merge_with(TensorShape.of(dims))._dims if self._infer_shape else self._dims
+
+    def _noting(self, *attrs: str) -> Any:
+        """A block whose nodes carry these attrs, and `_grow` where the array may become longer."""
+        names = (*attrs, "_grow") if self._dynamic_size else attrs
+        yes = attr_value_pb2.AttrValue(b=True)
+        return default.get_default_graph()._attr_scope(dict.fromkeys(names, yes))
 
     # ---- elements
 
@@ -163,10 +176,8 @@ class TensorArray:
         """
         value = convert.convert_to_tensor(value, self._dtype, "value")
         dims = self._merged(value._dims)
-        graph = default.get_default_graph()
-        yes = attr_value_pb2.AttrValue(b=True)
-        notes = {"_write_once": yes, "_grow": yes} if self._dynamic_size else {"_write_once": yes}
-        with graph._attr_scope(notes):
+        value = self._sum(index, value)
+        with self._noting(*(() if self._adds else ("_write_once",))):
             flow = raw.TensorListSetItem(self._flow, _index(index), value, name=name)
         return self._with_flow(flow, dims)
 
@@ -205,7 +216,7 @@ class TensorArray:
         value = convert.convert_to_tensor(value, self._dtype, "value")
         rest = None if value._dims is None else value._dims[1:]
         dims = self._merged(rest)
-        with name_scope(name, "TensorArrayUnstack", [value]):
+        with name_scope(name, "TensorArrayUnstack", [value]), self._noting():
             flow = raw.TensorListFromTensor(value, _shape_tensor(dims))
         count = value._dims[0] if value._dims else None
         return self._with_flow(flow, dims, count)
@@ -214,11 +225,19 @@ class TensorArray:
         """The array with the parts of `value` along its first axis as elements `indices`."""
         value = convert.convert_to_tensor(value, self._dtype, "value")
         dims = self._merged(None if value._dims is None else value._dims[1:])
-        flow = raw.TensorListScatterIntoExistingList(self._flow, value, indices, name=name)
+        indices = convert.convert_to_tensor(indices, dtypes.int32, "indices")
+        flow = self._flow
+        if self._dynamic_size:
+            needed = raw.Add(raw.Max(indices, [0]), 1)
+            flow = raw.TensorListResize(flow, raw.Maximum(raw.TensorListLength(flow), needed))
+        flow = raw.TensorListScatterIntoExistingList(flow, value, indices, name=name)
         return self._with_flow(flow, dims)
 
     def split(self, value: Any, lengths: Any, name: str | None = None) -> TensorArray:
-        """The array whose elements are the pieces of `value` of these lengths (a vector of int64)."""
+        """The array whose elements are the pieces of `value` of these lengths (a vector of int64).
+
+        Raises tf.errors.InvalidArgumentError: another number of lengths than the array has elements.
+        """
         value = convert.convert_to_tensor(value, self._dtype, "value")
         lengths = convert.convert_to_tensor(lengths, name="lengths")
         if lengths.dtype != dtypes.int64:
@@ -226,26 +245,55 @@ class TensorArray:
         known = constant_value(lengths)
         first = (
             int(known[0])
-            if known is not None and len(known) and len(set(known.tolist())) == 1
+            if known is not None and known.ndim and len(set(known.tolist())) == 1
             else None
         )
         rest = None if value._dims is None else (first, *value._dims[1:])
         dims = self._merged(rest)
-        flow = raw.TensorListSplit(value, _shape_tensor(dims), lengths, name=name)
-        return self._with_flow(flow, dims, None if known is None else len(known))
+        count = None if known is None or not known.ndim else len(known)
+        rows = value._dims[0] if value._dims else None
+        fits = known is not None and rows in (None, int(known.sum()))
+        if fits and self._size is not None and count not in (None, self._size):
+            raise errors.InvalidArgumentError(
+                None,
+                None,
+                f"TensorArray's size is not equal to the size of lengths ({self._size} vs. {count}), and the TensorArray is "
+                "not marked as dynamically resizeable",
+            )
+        with self._noting():
+            flow = raw.TensorListSplit(value, _shape_tensor(dims), lengths, name=name)
+        return self._with_flow(flow, dims, count)
 
     def identity(self) -> TensorArray:
         """The same array, as of what the control dependencies in force wait for."""
         return self._with_flow(raw.Identity(self._flow))
 
     def grad(self, source: Any, flow: Any = None, name: str | None = None) -> TensorArray:
-        """Refused: gradients of a TensorArray come with those of the values read from it (`tf.gradients`).
+        """An array for the gradients of the elements: as long as this one, at first zeros, and what is written is added.
 
-        Raises NotImplementedError.
+        source: a name; the same name gives the same array. flow: the state of the array whose length counts.
+        TF differs: what is written shows in the array that `write` gives, as with every array here, not in all others of
+        the same `source`. `tf.gradients` through an array needs no `grad`.
         """
-        raise NotImplementedError(
-            "TensorArray.grad is not supported: take tf.gradients of what is computed from the array."
+        found = self._gradients.get(source)
+        if found is None:
+            with name_scope(name, "TensorArrayGrad", [self._flow]):
+                length = raw.TensorListLength(self._flow if flow is None else flow)
+                zeros = raw.TensorListReserve(
+                    _shape_tensor(self._dims), length, element_dtype=self._dtype
+                )
+            found = self._gradients[source] = self._with_flow(zeros)
+            found._adds, found._gradients = True, {}
+        return found
+
+    def _sum(self, index: Any, value: Tensor) -> Tensor:
+        """`value`, and in an array of gradients what element `index` was before."""
+        if not self._adds:
+            return value
+        before = raw.TensorListGetItem(
+            self._flow, _index(index), raw.Shape(value), element_dtype=self._dtype
         )
+        return raw.AddV2(before, value)
 
     def close(self, name: str | None = None) -> Any:
         """Does nothing: the array has no resources of its own."""

@@ -47,13 +47,18 @@ def _zeros(op, element_shape, others=()):
     return np.zeros(sizes, op.attr("element_dtype").np_dtype)
 
 
-def _index(op, lst, index):
-    index = int(index)
-    if not 0 <= index < len(lst.items):
+def _index(op, lst, index, array="Tried to read from index {} but array size is: {}"):
+    """`index`, checked. array: what a user of TensorArray is told besides, as TensorFlow does."""
+    index, count = int(index), len(lst.items)
+    if not 0 <= index < count:
         raise op.invalid(
-            f"Trying to access element {index} in a list with {len(lst.items)} elements."
+            f"Trying to access element {index} in a list with {count} elements. "
+            f"({array.format(index, count)})"
         )
     return index
+
+
+_WRITE = "Tried to write to index {} but array is not resizeable and size is: {}"
 
 
 # ---- EmptyTensorList, TensorListReserve
@@ -255,7 +260,7 @@ def _within(lst, index):
 def _set_item_host(op, lst, index, item):
     if op._attrs.get("_grow") and int(index) >= len(lst.items):
         lst = HostList(lst.dtype, (*lst.items, *[None] * (int(index) + 1 - len(lst.items))))
-    return lst.replace(_index(op, lst, index), item)
+    return lst.replace(_index(op, lst, index, _WRITE), item)
 
 
 @set_item.gradient
@@ -303,7 +308,8 @@ def _stack_host(op, lst, element_shape):
         if sizes is None:
             raise op.invalid(
                 f"Tried to stack list which only contains uninitialized elements and has a non-fully-defined element "
-                f"shape: {np.asarray(element_shape).tolist()}"
+                f"shape: {np.asarray(element_shape).tolist()} (TensorArray has size zero, but element shape "
+                f"{'<unknown>' if not np.ndim(element_shape) else list(element_shape)} is not fully defined)"
             )
         return np.zeros((0, *sizes), op.attr("element_dtype").np_dtype)
     items = [
@@ -350,13 +356,15 @@ def _from_tensor_gradient(op, dlist):
     dims = tensor._dims
     count = dims[0] if dims else None
     rest = raw.StridedSlice(raw.Shape(tensor), [1], [0], [1], end_mask=1)
+    grows = op._attrs.get("_grow")
+    grad = raw.TensorListStack(
+        dlist,
+        rest,
+        element_dtype=op.attr("element_dtype"),
+        num_elements=-1 if count is None or grows else count,
+    )
     return (
-        raw.TensorListStack(
-            dlist,
-            rest,
-            element_dtype=op.attr("element_dtype"),
-            num_elements=-1 if count is None else count,
-        ),
+        _without_added(grad, tensor) if grows else grad,
         None,
     )
 
@@ -483,7 +491,7 @@ def _scatter_into_lower(op, lst, tensor, indices):
 @scatter_into.host
 def _scatter_into_host(op, lst, tensor, indices):
     for i, item in zip(indices, tensor, strict=True):
-        lst = lst.replace(_index(op, lst, i), np.asarray(item))
+        lst = lst.replace(_index(op, lst, i, _WRITE), np.asarray(item))
     return lst
 
 
@@ -608,6 +616,10 @@ def _split_lower(op, tensor, element_shape, lengths):
 
 @split.host
 def _split_host(op, tensor, element_shape, lengths):
+    if not np.ndim(lengths):
+        raise op.invalid("Expected lengths to be a vector, received shape: []")
+    if not np.ndim(tensor):
+        raise op.invalid("Expected value to be at least a vector, but received shape: []")
     if int(np.sum(lengths)) != len(tensor):
         raise op.invalid(
             f"Expected sum of lengths to be equal to values.shape[0], but sum of lengths is "
@@ -625,4 +637,10 @@ def _split_gradient(op, dlist):
     tensor, _ = raw.TensorListConcatV2(
         dlist, element_shape, lengths, element_dtype=op.attr("element_dtype")
     )
-    return tensor, None, None
+    return _without_added(tensor, op.inputs[0]) if op._attrs.get("_grow") else tensor, None, None
+
+
+def _without_added(grad, tensor):
+    """The gradient of `tensor` alone, where elements were written behind those that it made."""
+    end = raw.StridedSlice(raw.Shape(tensor), [0], [1], [1])
+    return raw.StridedSlice(grad, [0], end, [1])
