@@ -34,6 +34,12 @@ def is_handle(tensor: Tensor) -> bool:
     return tensor._dtype.is_ref_dtype or tensor._dtype is dtypes.resource
 
 
+def names_variable(op: Operation) -> bool:
+    """Whether `op` only names a variable: it has nothing to compute."""
+    definition = op._definition
+    return bool(definition.effects & Effect.HANDLE) and not definition.host_only
+
+
 def state_key(tensor: Tensor, binding: Binding | None = None) -> str | None:
     """The name in the resource store of the variable behind a reference or resource handle; None where it is none."""
     while True:

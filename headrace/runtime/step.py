@@ -31,9 +31,16 @@ from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import HostList, double_room, to_device
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, Split, runs_on_host, split
-from headrace.passes.state_order import INITIAL, StateOrder, flat_arguments, is_handle, order_state
+from headrace.passes.state_order import (
+    INITIAL,
+    StateOrder,
+    is_handle,
+    names_variable,
+    order_state,
+)
 from headrace.runtime.host_rules import declared, is_small, to_numpy
 from headrace.runtime.instructions import ready
+from headrace.runtime.island_plan import island_of
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.profile import Recorder
 from headrace.runtime.resources import Cell, ResourceStore
@@ -363,11 +370,7 @@ class Step:
         self._runs[key] = runs + 1
         return results
 
-    @staticmethod
-    def is_handle(op: Operation) -> bool:
-        """Whether `op` only names a variable."""
-        definition = op._definition
-        return bool(definition.effects & Effect.HANDLE) and not definition.host_only
+    is_handle = staticmethod(names_variable)
 
     def evaluate(
         self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
@@ -473,100 +476,18 @@ class Step:
         with self._lock:
             if number in self._islands:
                 return self._islands[number]
-            island = self._islands[number] = self._build_island(number, segment)
+            island = self._islands[number] = island_of(
+                segment,
+                f"island_{number}",
+                self.ops,
+                self.split,
+                self.order,
+                self.fetches,
+                self.fed,
+                self._donates(number),
+                self.rematerialize,
+            )
         return island
-
-    def _build_island(self, number: int, segment: Segment) -> Island:
-        inside = set(segment.ops)
-        used = {t for op in segment.ops for t in op._inputs}
-        free = [op for op in self.split.free if any(t in used for t in op._outputs)]
-        inputs = [
-            t
-            for t in dict.fromkeys(t for op in segment.ops for t in op._inputs)
-            if (t in self.fed or (t._op not in inside and t._op not in self.split.free))
-            and not is_handle(t)
-        ]
-        static = [t for t in inputs if t in segment.static_inputs]
-        traced = [t for t in inputs if t not in segment.static_inputs]
-        fetched = set(self.fetches)
-        outputs = [
-            t
-            for op in segment.ops
-            for t in op._outputs
-            if t not in self.fed
-            and t._dtype is not dtypes.resource
-            and (t in fetched or any(c not in inside and c in self._op_set for c in t._consumers))
-            and not (t._dtype.is_ref_dtype and t not in fetched)
-        ]
-        # A variable that is fetched as it was, and that this island writes: afterwards the old value is gone.
-        outputs += [
-            t
-            for t in self.order.fetch_version
-            if self.is_handle(t._op)
-            and any(op in inside for op in self.order.writers.get(self.order.key(t) or "", ()))
-        ]
-        reads, writes = self._island_state(segment, outputs)
-        return Island(
-            segment.ops,
-            traced,
-            static,
-            outputs,
-            reads,
-            writes,
-            self.order,
-            self.split.must_fold,
-            free,
-            self.fed,
-            donate=self._donates(number),
-            label=f"island_{number}",
-            rematerialize=self.rematerialize,
-        )
-
-    @property
-    def _op_set(self) -> set[Operation]:
-        found = self.__dict__.get("_ops_as_set")
-        if found is None:
-            found = self.__dict__["_ops_as_set"] = set(self.ops)
-        return found
-
-    def _island_state(
-        self, segment: Segment, outputs: Sequence[Tensor]
-    ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-        """(key, version) of what the island reads from before it, and of what it writes and others need."""
-        inside = set(segment.ops)
-        order = self.order
-        reads: dict[tuple[str, int], None] = {}
-        writes: dict[tuple[str, int], None] = {}
-        for key, writers in order.writers.items():
-            mine = [i for i, op in enumerate(writers) if op in inside]
-            if mine:
-                # The newest version, and older ones that somebody outside reads.
-                outside = {v for op, k, v in order.reads() if k == key and op not in inside}
-                writes.update(((key, i), None) for i in mine if i == mine[-1] or i in outside)
-        for op, key, version in order.reads():
-            if op in inside and (version == INITIAL or order.writers[key][version] not in inside):
-                overwrites = version == INITIAL and key not in order.initial_reads
-                if not overwrites and not self._only_overwrites(op, key):
-                    reads[key, version] = None
-        for tensor, version in order.fetch_version.items():
-            key = order.key(tensor) or ""
-            if tensor in outputs and (
-                version == INITIAL or order.writers[key][version] not in inside
-            ):
-                reads[key, version] = None
-        return list(reads), list(writes)
-
-    def _only_overwrites(self, op: Operation, key: str) -> bool:
-        """Whether `op` writes the variable without looking at its old value."""
-        overwrites = op._definition.overwrites
-        if not overwrites:
-            return False
-        uses = [
-            a.name
-            for t, a in zip(op._inputs, flat_arguments(op))
-            if is_handle(t) and self.order.key(t) == key
-        ]
-        return bool(uses) and all(name in overwrites for name in uses)
 
     def _lacks_state_of_branches(self, island: Island, state: StateView) -> bool:
         """Whether a variable has no value yet that perhaps only a branch not taken reads (`initialized_value`)."""
