@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-SIZE, DEPTH, STEPS, TURNS = 512, 30, 8, 6
+SIZE, DEPTH, STEPS, TURNS = 512, 30, 8, 15
 
 
 def serve(devices):
