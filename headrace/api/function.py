@@ -34,7 +34,7 @@ class _OrderedGraph(FuncGraph):
 
 
 class _Traced:
-    """One body of a function: built for a graph, types and shapes of arguments."""
+    """One body of a function: built for a graph, and for arguments that TensorSpecs stand for."""
 
     def __init__(
         self, python_function: Callable[..., Any], name: str, args: Any, kwargs: Any, outer: Any
@@ -44,11 +44,9 @@ class _Traced:
         with self.graph.as_default(), self.graph.name_scope(None):
 
             def stand_in(value: Any) -> Any:
-                if not isinstance(value, Tensor):
+                if not isinstance(value, TensorSpec):
                     return value
-                inner = self.graph.add_input(
-                    value._dtype, value._dims, value._op._name.rpartition("/")[2]
-                )
+                inner = self.graph.add_input(value.dtype, value.shape._dims, value.name or "args")
                 self.arguments.append(inner)
                 return inner
 
@@ -118,23 +116,45 @@ class Function:
         return found
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._input_signature is not None:
-            signature = list(self._input_signature)
+        traced, values = self._traced_for(args, kwargs)
+        return traced.call(values)
+
+    def get_concrete_function(self, *args: Any, **kwargs: Any) -> ConcreteFunction:
+        """The function for arguments like these: tensors, or TensorSpecs that stand for them.
+
+        Without arguments where there is an `input_signature`: for that.
+        """
+        if self._input_signature is not None and not args and not kwargs:
+            args = tuple(self._input_signature)
+        traced, values = self._traced_for(args, kwargs)
+        return ConcreteFunction(traced, self._name, len(values))
+
+    def _traced_for(self, args: Any, kwargs: Any) -> tuple[_Traced, list[Any]]:
+        """The body for these arguments, and those that it gets as inputs."""
+        signature = None if self._input_signature is None else list(self._input_signature)
+        if signature is not None:
             if len(args) != len(signature):
                 raise TypeError(
                     f"{self._name} takes {len(signature)} arguments by its input_signature, got {len(args)}"
                 )
             values = nest.flatten_up_to(signature, list(args))
-            checked = [self._signed(v, s) for v, s in zip(values, nest.flatten(signature))]
+            checked = [
+                self._signed(v, s) for v, s in zip(values, nest.flatten(signature), strict=True)
+            ]
             args = tuple(nest.pack_sequence_as(signature, checked))
         args = nest.map_structure(_as_argument, args)
         kwargs = nest.map_structure(_as_argument, kwargs)
-        flat = nest.flatten([args, kwargs])
-        values = [v for v in flat if isinstance(v, Tensor)]
+        values = [v for v in nest.flatten([args, kwargs]) if isinstance(v, (Tensor, TensorSpec))]
+        # A signature says how much is known of shapes, whatever a call brings.
+        args = nest.map_structure(_as_spec, args) if signature is None else tuple(signature)
+        kwargs = nest.map_structure(_as_spec, kwargs)
         outer = default.get_default_graph()
         key = (
             id(outer),
-            tuple((v._dtype, v._dims) if isinstance(v, Tensor) else _hashable(v) for v in flat),
+            tuple(
+                (v.dtype, v.shape._dims) if isinstance(v, TensorSpec) else _hashable(v)
+                for v in nest.flatten([args, kwargs])
+            ),
             len(args),
         )
         with self._lock:
@@ -143,18 +163,82 @@ class Function:
                 traced = self._traced[key] = _Traced(
                     self.python_function, self._name, args, kwargs, outer
                 )
-        return traced.call(values)
+        return traced, values
 
     @staticmethod
-    def _signed(value: Any, spec: Any) -> Tensor:
+    def _signed(value: Any, spec: Any) -> Any:
         if not isinstance(spec, TensorSpec):
             raise TypeError(f"Invalid input_signature: {spec}; it must hold tf.TensorSpecs")
+        if isinstance(value, TensorSpec):
+            return value
         tensor = convert.convert_to_tensor(value, spec.dtype)
         if not as_shape(spec.shape).is_compatible_with(tensor.shape):
             raise ValueError(
                 f"Python inputs incompatible with input_signature: got shape {tensor.shape}, needs {spec.shape}"
             )
         return tensor
+
+
+class ConcreteFunction:
+    """One body of a function: called with tensors of its types; a function of the library, by its name."""
+
+    def __init__(self, traced: _Traced, name: str, count: int) -> None:
+        self._traced, self._count = traced, count
+        self.__name__ = name
+
+    @property
+    def name(self) -> str:
+        """The name in the library."""
+        return self._traced.graph.name
+
+    @property
+    def graph(self) -> FuncGraph:
+        """The body."""
+        return self._traced.graph
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The inputs of the body: its arguments, then what it captured."""
+        return list(self._traced.graph.inputs)
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The outputs of the body."""
+        return list(self._traced.graph.outputs)
+
+    @property
+    def captured_inputs(self) -> list[Tensor]:
+        """The tensors around that the body uses."""
+        return list(self._traced.graph.captures)
+
+    @property
+    def structured_outputs(self) -> Any:
+        """The outputs of the body in the structure that the Python function gave."""
+        return self._traced.structure
+
+    @property
+    def function_def(self) -> Any:
+        """The function as a FunctionDef proto."""
+        return self._traced.graph._functions[self.name].definition
+
+    def add_to_graph(self, graph: Any) -> None:
+        """Adds the function to the library of `graph`."""
+        self._traced.graph._functions[self.name].add_to_graph(graph)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The results for these tensors. Raises TypeError: another number of them."""
+        values = [v for v in nest.flatten([args, kwargs]) if v is not None]
+        if len(values) != self._count:
+            raise TypeError(f"{self.__name__} takes {self._count} tensors, got {len(values)}")
+        kinds = [t._dtype for t in self._traced.arguments]
+        converted = [convert.convert_to_tensor(v, k) for v, k in zip(values, kinds, strict=True)]
+        return self._traced.call(converted)
+
+
+def _as_spec(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return TensorSpec(value.shape, value._dtype, value._op._name.rpartition("/")[2])
 
 
 def _as_argument(value: Any) -> Any:
