@@ -156,6 +156,7 @@ class _Grouping:
         self.branch: dict[str, Branch] = {}
         self.inside: dict[str, set[str]] = {}
         self.outside: dict[str, list[str]] = {}
+        self.needs_of_loops: dict[str, list[str]] = {}
         for merge in merges:
             pred, *sides = graph.sides(merge)
             inner = [(*place, InBranch(pred, side)) for side in (0, 1)]
@@ -232,11 +233,15 @@ class _Grouping:
         ]
 
     def _needs_of_loop(self, loop: Any) -> list[str]:
+        if loop.frame in self.needs_of_loops:
+            return self.needs_of_loops[loop.frame]
         ends = [loop.condition, *loop.next_values.values()]
         resolved = [self.graph.resolved(e) for e in ends]
         outside = needs(self.graph, resolved, loop.inner)[1]
         starts = [self.graph.resolved(e.input[0]) for e in loop.enters.values()]
-        return [*starts, *(t for t in outside if source_of(t)[0] not in loop.enters)]
+        found = [*starts, *(t for t in outside if source_of(t)[0] not in loop.enters)]
+        self.needs_of_loops[loop.frame] = found
+        return found
 
     def _in_cycles(self, groups: list[list[str]]) -> list[list[str]]:
         """The groups that need, by way of others, themselves."""

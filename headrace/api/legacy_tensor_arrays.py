@@ -250,7 +250,9 @@ class _Rewriter:
         one = self.constant(f"{name}/one", 1, dtypes.int32)
         after = add(f"{name}/after", "AddV2", [index, one], T=_INT32)
         size = add(f"{name}/size", "Maximum", [length, after], T=_INT32)
-        return add(f"{name}/longer", "TensorListResize", [flow, size])
+        longer = add(f"{name}/longer", "TensorListResize", [flow, size])
+        self.nodes[longer].attr["_only_grows"].b = True
+        return longer
 
     def replace(self, node: Any, op: str, inputs: list[str], element_dtype: int | None) -> Any:
         """Makes `node` another operation."""

@@ -285,7 +285,12 @@ def guessed_room(op: Any) -> int:
     return op._graph.__dict__.setdefault("_room_of_loops", {}).get(op, _FIRST_ROOM)
 
 
+def guessed_growth(op: Any) -> int:
+    """How many elements `op`, which makes a list longer by what only the program knows, gets room for."""
+    return guessed_room(op) // _FIRST_ROOM
+
+
 def double_room(op: Any) -> None:
-    """Gives the lists of the loop `op` twice the room in the programs that are traced from now on."""
+    """Gives the lists of `op`, a loop as a rule, twice the room in the programs that are traced from now on."""
     rooms = op._graph.__dict__.setdefault("_room_of_loops", {})
     rooms[op] = 2 * rooms.get(op, _FIRST_ROOM)

@@ -259,6 +259,7 @@ def _while_with_lists(op, functions, inputs, fixed):
     guess = guessed_room(op) if most is None else None
     exact = final is not None
     growth: dict[int, int] = {}
+    loose = set()  # lists that grow by what only the program knows
     starts = list(inputs)
     for _ in range(4):
         outputs, _ = functions.probe("body", starts, known)
@@ -269,7 +270,9 @@ def _while_with_lists(op, functions, inputs, fixed):
             if before.size is None and after.capacity != before.capacity:
                 growth[i] = after.capacity - before.capacity
                 room = before.capacity + max(0, growth[i]) * (guess if most is None else most)
-                starts[i] = _with_room(before, after, room, exact).growing(room)
+                if after.size is not None:
+                    loose.add(i)
+                starts[i] = _with_room(before, after, room, exact and i not in loose).growing(room)
                 settled = False
             elif before.buffer is None and after.buffer is not None:
                 starts[i] = _with_room(before, after, before.capacity)
@@ -290,7 +293,8 @@ def _while_with_lists(op, functions, inputs, fixed):
     )
     if exact:
         for i, step in growth.items():
-            results[i] = results[i].full(inputs[i].capacity + step * trips)
+            if i not in loose:
+                results[i] = results[i].full(inputs[i].capacity + step * trips)
         for i, value in final.items():
             results[i] = value
     return tuple(results)

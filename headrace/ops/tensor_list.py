@@ -9,8 +9,9 @@ from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.constant_value import constant_value_as_shape
 from headrace.graph.op_def import Effect, define
+from headrace.lowering import checks
 from headrace.lowering.not_compilable import NotCompilable
-from headrace.lowering.tensor_list import DeviceList, HostList
+from headrace.lowering.tensor_list import DeviceList, HostList, guessed_growth
 
 _SHAPED = "element_dtype: type, shape_type: {int32, int64}"
 
@@ -517,7 +518,12 @@ resize.shape(_handle_shape)
 @resize.lower
 def _resize_lower(op, lst, size):
     if not isinstance(size, (np.ndarray, np.generic)) or lst.size is not None:
-        raise NotCompilable(op, "the new length is only known when the program runs")
+        if not op._attrs.get("_only_grows"):
+            raise NotCompilable(op, "the new length is only known when the program runs")
+        if lst.size is None:
+            lst = lst.growing(lst.capacity + guessed_growth(op))
+        checks.need_room(op, jnp.asarray(size) > lst.capacity)
+        return DeviceList(lst.dtype, lst.buffer, lst.capacity, jnp.asarray(size, jnp.int32))
     count = int(size)
     if count <= lst.capacity:
         return lst.full(count)

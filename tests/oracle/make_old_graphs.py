@@ -245,7 +245,14 @@ def arrays(rng):
         lambda i, s: (i + 1, s * tf.nn.embedding_lookup(table, i * 3 % 7) + 1.0),
         [0, tf.ones([3])],
     )[1]
-    parts = (one[1].stack(), one[2], two[1], two[2].stack() * w, three, four, five)
+    growing = tf.TensorArray(tf.float32, 0, dynamic_size=True, element_shape=[3])
+    growing = tf.while_loop(
+        lambda i, *_: i < n,
+        lambda i, a, s: (i + 1, a.write(i * 3, s), tf.cos(s * w)),
+        [0, growing, w],
+    )[1]
+    six = growing.gather(tf.range(0, growing.size(), 3))
+    parts = (one[1].stack(), one[2], two[1], two[2].stack() * w, three, four, five, six)
     loss = tf.add_n([tf.reduce_sum(tf.tanh(part)) for part in parts], name="loss")
     fetches = [loss.name]
     for name, grad in zip(("dx", "dw", "dtable"), tf.gradients(loss, [x, w, table])):
