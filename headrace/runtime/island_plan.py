@@ -39,7 +39,7 @@ def island_of(
     inputs = [
         t
         for t in dict.fromkeys(t for op in segment.ops for t in op._inputs)
-        if (t in fed or (t._op not in inside and t._op not in split.free)) and not is_handle(t)
+        if t in fed or (t._op not in inside and t._op not in split.free and not is_handle(t))
     ]
     fetched = set(fetches)
     outputs = [

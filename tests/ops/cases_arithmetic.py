@@ -83,6 +83,7 @@ CASES += [
     Case("TruncateMod", [_I.astype(np.int64), _J.astype(np.int64)], {}, np.fmod),
     Case("TruncateMod", [_X, _Y], {}, np.fmod),
     Case("FloorMod", [_I, _J], {}, np.mod),
+    Case("FloorMod", [np.zeros(0, np.int32), np.int32(0)], {}, np.zeros(0, np.int32)),
     Case("FloorMod", [_X, np.array([0.7, -1.1, 1.3], np.float32)], {}, np.mod),
     Case("Pow", [_P, _Y], {}, np.power),
     Case("Pow", [np.abs(_I), np.abs(_J)], {}, np.power),

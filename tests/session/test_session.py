@@ -518,3 +518,13 @@ def test_errors_of_xla_become_those_of_tensorflow(monkeypatch):
     assert (
         traceback.extract_tb(caught.value.__traceback__)[-1].name == "broken"
     )  # every frame is there
+
+
+def test_a_variable_may_be_fed_by_its_own_tensor():
+    v = tf.get_variable("v", initializer=np.ones([3, 3], np.float32))
+    total = tf.reduce_sum(tf.matmul(v, v))
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        for _ in range(3):  # interpreted, then compiled
+            assert sess.run(total, {v.name: np.full([3, 3], 2.0)}) == 108.0
+            assert sess.run(total) == 27.0

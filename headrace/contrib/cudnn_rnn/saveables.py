@@ -33,7 +33,7 @@ class _OpaqueParamsSaveable(SaveableObject):
         scope: Any = None,
         name: str = "cudnn_rnn_saveable",
     ) -> None:
-        self._variable = opaque_params
+        self._variables = opaque_params
         self.format_converter = self._converter(
             num_layers, num_units, input_size, input_mode=input_mode, direction=direction
         )
@@ -51,10 +51,10 @@ class _OpaqueParamsSaveable(SaveableObject):
         """Assigns to the variable the parameters that the variables of cells amount to."""
         value = self.format_converter.tf_canonical_to_opaque(restored_tensors)
         return (
-            self._variable.assign(value).op
-            if _is_resource(self._variable)
+            self._variables.assign(value).op
+            if _is_resource(self._variables)
             else raw.Assign(
-                convert_to_tensor(self._variable, as_ref=True), value, validate_shape=False
+                convert_to_tensor(self._variables, as_ref=True), value, validate_shape=False
             )
         )
 
