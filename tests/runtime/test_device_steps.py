@@ -341,6 +341,43 @@ def test_partial_runs_and_traces_follow_the_placement():
         assert ran["square"].endswith("CPU:2")
 
 
+def test_steps_of_one_device_and_of_several_share_variables():
+    x = tf.placeholder(tf.float32, [64])
+    with tf.device("/cpu:0"):
+        v = tf.Variable(tf.zeros([64]))
+        alone = tf.assign_add(v, x)  # one program, which writes in place
+    with tf.device("/cpu:1"):
+        square = tf.square(v + 0.0 * x)
+    with tf.device("/cpu:0"), tf.control_dependencies([square]):
+        together = tf.assign_add(v, 2.0 * x)
+    one, count = np.ones(64), 40
+    with session() as sess:
+        sess.run(v.initializer)
+        wrong = []
+
+        def work(number):
+            for i in range(count):
+                kind = (number + i) % 4
+                if kind == 0:
+                    got = sess.run(alone, {x: one})
+                elif kind == 1:
+                    got, _ = sess.run([together, square], {x: one})
+                else:
+                    got = np.sqrt(sess.run(square, {x: one})) if kind == 2 else sess.run(v)
+                if np.unique(got).size != 1:  # half of an update
+                    wrong.append(got)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert not wrong
+        np.testing.assert_array_equal(sess.run(v), 3.0 * count * one)
+        assert len(set(device_steps(sess))) >= 2
+
+
 def test_variables_of_several_devices_are_saved_and_restored(tmp_path):
     for i in range(3):
         with tf.device(f"/cpu:{i}"):
