@@ -82,6 +82,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     ),
     "Placeholder": "every row feeds some",
     "PlaceholderV2": "a deprecated twin of Placeholder",
+    "SymbolicGradient": "tests/api/test_defun.py",
     "VariableV2": "rows of ops with reference arguments make some",
     "VarHandleOp": "rows of ops with resource arguments make some",
     "Variable": "tests/api/test_variables.py",
