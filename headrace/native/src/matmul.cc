@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "host_pool.h"
 #include "parallel.h"
 
 namespace headrace {
@@ -58,25 +59,10 @@ Cut CutInto(const Product& p, int64_t pieces) {
   return best;
 }
 
-ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F32> b,
-               ffi::ResultBuffer<ffi::F32> out, bool transpose_a, bool transpose_b) {
-  const auto dims_a = a.dimensions(), dims = out->dimensions();
-  const size_t rank = dims.size();
-  if (rank < 2 || dims_a.size() != rank || b.dimensions().size() != rank) {
-    return ffi::Error::InvalidArgument("headrace_dot: operands of different ranks");
-  }
-  int64_t batch = 1;
-  for (size_t i = 0; i + 2 < rank; ++i) batch *= dims[i];
-  const Product p{dims[rank - 2], dims[rank - 1], dims_a[transpose_a ? rank - 2 : rank - 1], transpose_a, transpose_b};
+// `batch` products that lie one behind the other, shared between the threads of the pool.
+template <typename Pool>
+void Multiply(Pool& pool, const Product& p, int64_t batch, const float* data_a, const float* data_b, float* data_out) {
   const int64_t size_a = p.rows * p.inner, size_b = p.inner * p.columns, size_out = p.rows * p.columns;
-  if (batch * size_out == 0) return ffi::Error::Success();
-  const float *data_a = a.typed_data(), *data_b = b.typed_data();
-  float* data_out = out->typed_data();
-  if (p.inner == 0) {
-    std::memset(data_out, 0, batch * size_out * sizeof(float));
-    return ffi::Error::Success();
-  }
-
   const double flops = 2.0 * batch * size_out * p.inner;
   const int64_t threads = Threads(pool);
   const int64_t wanted =
@@ -87,7 +73,7 @@ ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F
         p.Compute(data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, 0, 0, p.rows, p.columns);
       }
     });
-    return ffi::Error::Success();
+    return;
   }
   const Cut cut = CutInto(p, CeilDiv(wanted, batch));
   const int64_t pieces = cut.down * cut.across;
@@ -97,18 +83,39 @@ ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F
     p.Compute(data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, row, column,
               std::min(cut.rows, p.rows - row), std::min(cut.columns, p.columns - column));
   });
+}
+
+ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F32> b,
+               ffi::ResultBuffer<ffi::F32> out, bool transpose_a, bool transpose_b) {
+  const auto dims_a = a.dimensions(), dims = out->dimensions();
+  const size_t rank = dims.size();
+  if (rank < 2 || dims_a.size() != rank || b.dimensions().size() != rank) {
+    return ffi::Error::InvalidArgument("headrace_dot: operands of different ranks");
+  }
+  int64_t batch = 1;
+  for (size_t i = 0; i + 2 < rank; ++i) batch *= dims[i];
+  const Product p{dims[rank - 2], dims[rank - 1], dims_a[transpose_a ? rank - 2 : rank - 1], transpose_a, transpose_b};
+  const int64_t size_out = p.rows * p.columns;
+  if (batch * size_out == 0) return ffi::Error::Success();
+  const float *data_a = a.typed_data(), *data_b = b.typed_data();
+  float* data_out = out->typed_data();
+  if (p.inner == 0) {
+    std::memset(data_out, 0, batch * size_out * sizeof(float));
+    return ffi::Error::Success();
+  }
+
+  Multiply(pool, p, batch, data_a, data_b, data_out);
   return ffi::Error::Success();
 }
 
 }  // namespace
 
-// out = op(a) op(b) on the calling thread, for arrays that no program of XLA has to do with.
+// out = op(a) op(b), for arrays that no program of XLA has to do with.
 extern "C" __attribute__((visibility("default"))) void headrace_host_dot(const float* a, const float* b, float* out,
                                                                          int64_t rows, int64_t columns, int64_t inner,
                                                                          int64_t transpose_a, int64_t transpose_b) {
-  OneThread one;
   const Product p{rows, columns, inner, transpose_a != 0, transpose_b != 0};
-  p.Compute(a, b, out, 0, 0, rows, columns);
+  Multiply(HostPool::Get(), p, 1, a, b, out);
 }
 
 HEADRACE_HANDLER(headrace_dot, Dot,

@@ -77,11 +77,14 @@ inline void AwaitAll(Shared& shared) {
 }  // namespace internal
 
 // How many threads may work at once.
-inline int64_t Threads(xla::ffi::ThreadPool& pool) { return std::max<int64_t>(pool.num_threads(), 1); }
+template <typename Pool>
+int64_t Threads(Pool& pool) {
+  return std::max<int64_t>(pool.num_threads(), 1);
+}
 
 // fn(0), ..., fn(count - 1), each once, in any order, on the caller and the pool. Returns when all are done.
-template <typename Fn>
-void ForEachChunk(xla::ffi::ThreadPool& pool, int64_t count, const Fn& fn) {
+template <typename Pool, typename Fn>
+void ForEachChunk(Pool& pool, int64_t count, const Fn& fn) {
   const int64_t helpers = std::min(Threads(pool), count) - 1;
   if (helpers <= 0) {
     OneThread one;
