@@ -5,6 +5,7 @@ The maths and the layout of the parameters are in `lowering/recurrent.py`.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import jax.numpy as jnp
@@ -126,7 +127,9 @@ def _drops(op, layers: int) -> bool:
 
 def _masks(op, rng, network, input):
     """What the outputs of each layer but the last are multiplied by; None where nothing is dropped."""
-    state, masks, rate = rng.read(), None, op.attr("dropout")
+    # TensorFlow's switch for gradient checks: each run draws the same numbers.
+    again = os.environ.get("TF_CUDNN_RESET_RND_GEN_STATE", "").lower() in ("1", "true")
+    state, masks, rate = _first_state(op) if again else rng.read(), None, op.attr("dropout")
     if op.attr("is_training") and _drops(op, network.layers):
         size = network.directions * network.output_size
         shape = (network.layers - 1, *input.shape[:2], size)
