@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The first session of the process decides how many CPU devices JAX has; tests of several devices want real ones.
-os.environ.setdefault("HEADRACE_CPU_DEVICES", "4")
+# What first uses JAX in the process decides how many CPU devices it has; tests of several devices want real ones.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
 
 import pytest
 

@@ -40,11 +40,11 @@ class Device:
 
 
 def request_cpus(count: int) -> None:
-    """Asks JAX for `count` CPU devices, or as many as HEADRACE_CPU_DEVICES says where that is more.
+    """Asks JAX for `count` CPU devices.
 
-    A number that the program itself gave JAX stays if it is larger. Once JAX has started nothing changes.
+    A number that the program or the environment (JAX_NUM_CPU_DEVICES) gave JAX stays if it is larger. Once JAX has started
+    nothing changes.
     """
-    count = max(count, int(os.environ.get("HEADRACE_CPU_DEVICES") or 1))
     flag = re.search(
         r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
     )

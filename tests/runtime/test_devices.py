@@ -15,9 +15,8 @@ def in_a_process(program, **env):
     """The lines that `program` prints in a process of its own."""
     import os
 
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("HEADRACE_CPU_DEVICES", "XLA_FLAGS")
-    }
+    left_out = ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    environment = {k: v for k, v in os.environ.items() if k not in left_out}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env={**environment, **env},
@@ -39,7 +38,7 @@ def test_the_first_session_decides_how_many_cpus_jax_has():
         print([d.index for d in more], [d.physical.id for d in more])
     """
     assert in_a_process(program) == ["2.0 3", "[0, 1, 2, 3, 4] [0, 1, 2, 0, 1]"]
-    assert in_a_process(program, HEADRACE_CPU_DEVICES="4")[0] == "2.0 4"
+    assert in_a_process(program, JAX_NUM_CPU_DEVICES="4")[0] == "2.0 4"
     flags = "--xla_force_host_platform_device_count=6"  # what the user said, where that is more
     assert in_a_process(program, XLA_FLAGS=flags)[0] == "2.0 6"
 
