@@ -65,14 +65,29 @@ class Functions:
         """How many functions the attr names."""
         return len(self._plans.get(attr, ()))
 
-    def call(self, attr: str, inputs: Sequence[Any], index: int = 0) -> list[Any]:
-        """Runs a body in place: it reads and writes the variables at once. Returns its outputs."""
-        plan = self._plans[attr][index]
+    def call(
+        self,
+        attr: str,
+        inputs: Sequence[Any],
+        index: int = 0,
+        plan: BodyPlan | None = None,
+        values: dict[Tensor, Any] | None = None,
+    ) -> list[Any]:
+        """Runs a body in place: it reads and writes the variables at once. Returns its outputs.
+
+        plan: how to run it, where not as `body_plan` says. values: those inside that are known already; all that are
+        computed are added.
+        """
+        plan = self._plans[attr][index] if plan is None else plan
         state = StateView(lambda key: self.slots[key].read())
-        outputs = self._evaluate(plan, inputs, state)
+        outputs = self._evaluate(plan, inputs, state, values)
         for key, value in state.written.items():
             self.slots[key].write(value)
         return outputs
+
+    def body_plan(self, attr: str, index: int = 0) -> BodyPlan:
+        """How a body runs."""
+        return self._plans[attr][index]
 
     def body_graph(self, attr: str, index: int = 0) -> FuncGraph:
         """The graph of a body."""

@@ -16,6 +16,7 @@ from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
 from headrace.lowering import checks, loop_body
+from headrace.lowering.deferred_sums import DeferredSums
 from headrace.lowering.loop_products import MovedProducts
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.tensor_list import DeviceList, HostList, common_room, guessed_room
@@ -379,21 +380,23 @@ def _conjuncts(tensor):
 @while_op.host
 def _while_host(op, functions, inputs):
     variables = list(inputs)
+    sums = DeferredSums(functions)
     start = time.monotonic()
     iterations = 0
     while iterations < _INTERPRETED_ITERATIONS or time.monotonic() - start < _INTERPRETED_SECONDS:
         if not _truth(functions.call("cond", variables)[0]):
-            return tuple(variables)
-        variables = functions.call("body", variables)
+            return tuple(sums.finish(variables))
+        variables = sums.call(variables)
         iterations += 1
     if functions.can_compile:
+        variables = sums.finish(variables)
         try:
             return tuple(functions.compiled(_while_lower, variables, _invariant(op)))
         except NotCompilable:
             pass
     while _truth(functions.call("cond", variables)[0]):
-        variables = functions.call("body", variables)
-    return tuple(variables)
+        variables = sums.call(variables)
+    return tuple(sums.finish(variables))
 
 
 # ---- PartitionedCall, StatefulPartitionedCall

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from headrace.core import dtypes
 from headrace.graph.func_graph import GraphFunction, call_inputs, functions_of
@@ -109,6 +110,7 @@ class BodyPlan:
     reads: list[str]
     writes: list[str]
     must_fold: set[Operation] | None = None  # see passes.segments.shape_deciders
+    deferral: Any = None  # see lowering.deferred_sums
 
 
 def plan_body(op: Operation, function: GraphFunction, binding: Binding, path: str) -> BodyPlan:
