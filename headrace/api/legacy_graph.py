@@ -13,10 +13,11 @@ from typing import Any
 
 from tensorboard.compat.proto import node_def_pb2
 
-from headrace.core import errors
+from headrace.core import dtypes, errors
 from headrace.core.tensor_proto import make_ndarray
 from headrace.graph.op_def import MAY_FAIL, REGISTRY
 
+_MOST_COPIED_BYTES = 1024
 CONTROL_FLOW = frozenset("Switch Merge Enter Exit NextIteration LoopCond".split())
 
 
@@ -74,6 +75,14 @@ def source_of(name: str) -> tuple[str, int]:
 def joined(source: tuple[str, int]) -> str:
     """The inverse of `source_of` for a tensor; always with the index."""
     return f"{source[0]}:{source[1]}"
+
+
+def _is_small_constant(node: Any) -> bool:
+    """Whether a node is a constant of which copies do no harm: of others somebody may want the gradient."""
+    if node.op != "Const" or node.attr["value"].tensor.ByteSize() > _MOST_COPIED_BYTES:
+        return False
+    kind = dtypes.as_dtype(node.attr["dtype"].type)
+    return kind.is_integer or kind.is_bool
 
 
 class LegacyGraph:
@@ -135,13 +144,11 @@ class LegacyGraph:
                 continue
             data = [source_of(self.resolved(i))[0] for i in node.input if i[0] != "^"]
             is_pure = not definition.effects & ~MAY_FAIL and not definition.writes
-            if definition.static_rule is not None or (
-                is_pure
-                and definition.host_rule is not None
-                and (data or node.op == "Const")
-                and all(source in self.static for source in data)
-            ):
+            if definition.static_rule is not None or _is_small_constant(node):
                 self.static.add(node.name)
+            elif data and is_pure and definition.host_rule is not None:
+                if all(source in self.static for source in data):
+                    self.static.add(node.name)
 
     # ---- loops
 

@@ -70,6 +70,16 @@ def test_gradients_pass_through_an_old_loop():
         assert error < 2e-2 and np.abs(dw.eval()).max() > 1
 
 
+def test_gradients_of_what_enters_an_old_loop():
+    exported = load("old_loops")
+    before, x, after = tf.import_graph_def(exported, return_elements=["w:0", "x:0", "after:0"])
+    dx, dw = tf.gradients(after, [x, before])
+    with tf.Session() as sess:
+        sess.run(tf.get_default_graph().get_operation_by_name("import/w/Assign"))
+        found = sess.run([dx, dw])
+    assert all(np.abs(value).max() > 0.1 for value in found)
+
+
 def test_a_training_graph_trains_with_its_own_gradients():
     (loss,) = tf.import_graph_def(load("old_training"), return_elements=["loss:0"], name="")
     graph = tf.get_default_graph()
@@ -106,5 +116,18 @@ def test_control_flow_that_no_function_made_is_refused():
     with pytest.raises(
         tf.errors.UnimplementedError,
         match=r"Merge node 'm' of the GraphDef is no end of a tf\.cond",
+    ):
+        tf.import_graph_def(graph_def)
+
+
+def test_stacks_that_no_gradient_made_are_refused():
+    graph_def = tf.GraphDef()
+    handle = graph_def.node.add(name="handle", op="Placeholder")
+    handle.attr["dtype"].type = tf.resource.as_datatype_enum
+    pop = graph_def.node.add(name="pop", op="StackPopV2", input=["handle"])
+    pop.attr["elem_type"].type = tf.float32.as_datatype_enum
+    with pytest.raises(
+        tf.errors.UnimplementedError,
+        match=r"StackPopV2 node 'pop' of the GraphDef is none of a loop's gradient: its handle",
     ):
         tf.import_graph_def(graph_def)
