@@ -174,6 +174,25 @@ def _body_name(graph: Graph, kind: str) -> str:
     return f"{scope}_{kind}" if scope else kind
 
 
+def _check_composites(first: _Branch, other: _Branch) -> None:
+    """Makes the indices of slices of one type. Raises TypeError: slices in one branch, a tensor in the other."""
+    at = 0
+    leaves = zip(nest.flatten(first.structure), nest.flatten(other.structure), strict=True)
+    for number, (a, b) in enumerate(leaves):
+        parts, others = parts_of(a), parts_of(b)
+        if (parts is None) != (others is None):
+            raise TypeError(
+                f"Cannot reconcile tf.cond {number}-th outputs: true_fn returned {a}, false_fn returned {b}"
+            )
+        if isinstance(a, IndexedSlices) and isinstance(b, IndexedSlices):
+            both = [branch.graph.outputs[at + 1] for branch in (first, other)]
+            if {t._dtype for t in both} == {dtypes.int32, dtypes.int64}:
+                for branch, indices in zip((first, other), both, strict=True):
+                    with branch.graph.as_default():
+                        branch.graph.outputs[at + 1] = raw.Cast(indices, DstT=dtypes.int64)
+        at += 1 if parts is None else len(parts)
+
+
 def _check_same(first: _Branch, other: _Branch, names: tuple[str, str]) -> None:
     if first.is_nothing or other.is_nothing:
         if first.is_nothing != other.is_nothing:
@@ -187,6 +206,7 @@ def _check_same(first: _Branch, other: _Branch, names: tuple[str, str]) -> None:
         raise type(error)(
             f"Incompatible return values of {names[0]} and {names[1]}: {error}"
         ) from None
+    _check_composites(first, other)
     for i, (a, b) in enumerate(zip(first.graph.outputs, other.graph.outputs, strict=True)):
         if a._dtype.base_dtype != b._dtype.base_dtype:
             raise ValueError(
@@ -236,7 +256,7 @@ def call_op(
         value = inputs[argument.name]
         if argument.is_list:
             flat += value
-            values[argument.type_list_attr] = [t._dtype.base_dtype for t in value]
+            values[str(argument.type_list_attr)] = [t._dtype.base_dtype for t in value]
         else:
             flat.append(value)
     flat = [graph.capture(t) if t.graph is not graph else t for t in flat]  # type: ignore[attr-defined]
@@ -316,7 +336,7 @@ def case(
             names = ", ".join(p.name for p in predicates)
             guards.append(
                 raw.Assert(
-                    raw.Any(stacked, np.array([0], np.int32)),
+                    raw.Any(stacked, np.array([0], np.int32)),  # type: ignore[operator] - the op
                     [
                         f"Input error: None of conditions evaluated as True. Conditions: {names}, Values:",
                         stacked,
