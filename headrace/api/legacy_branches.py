@@ -15,6 +15,7 @@ from headrace.api.legacy_graph import (
     InBranch,
     InLoop,
     LegacyGraph,
+    Loop,
     Place,
     joined,
     kind_of,
@@ -82,10 +83,14 @@ def _direct_needs(graph: LegacyGraph, name: str) -> list[str]:
 
 
 def draw_once(graph: LegacyGraph) -> bool:
-    """Gives what several conditionals of one predicate need of a random operation one of its own; whether any did.
+    """Gives what several conditionals of one predicate need, and must run once, one of its own; whether there was any.
 
-    The gradient of dropout on one side needs the numbers that were drawn there, not others.
+    The gradient of dropout on one side needs the numbers that were drawn there, not others; what waits for a variable
+    to be written is no reason to write it again.
     """
+    once = _runs_once(graph)
+    if not once:
+        return False
     merges: dict[Place, list[Any]] = collections.defaultdict(list)
     for name, node in graph.nodes.items():
         place = graph.place[name]
@@ -99,7 +104,7 @@ def draw_once(graph: LegacyGraph) -> bool:
                 step = InBranch(branch.pred, side)
                 values = [graph.resolved(graph.sides(m)[1 + side]) for m in branch.merges]
                 for name in needs(graph, values, (*place, step))[0]:
-                    if graph.place[name] == (*place, step) and _draws(graph.nodes[name]):
+                    if graph.place[name] == (*place, step) and name in once:
                         users[name].add(number)
                         if len(users[name]) > 1:
                             shared[name] = step
@@ -108,13 +113,22 @@ def draw_once(graph: LegacyGraph) -> bool:
     return bool(shared)
 
 
-def _draws(node: Any) -> bool:
-    """Whether running a node again gives something else."""
-    definition = REGISTRY.get(node.op)
-    if definition is None:
-        return False
-    effects = definition.effects
-    return bool(effects & Effect.RANDOM or (effects & Effect.STATEFUL and definition.host_only))
+def _runs_once(graph: LegacyGraph) -> set[str]:
+    """The nodes with results that differ from run to run, and those that write, or wait for what writes."""
+    found: set[str] = set()
+    writers: set[str] = set()
+    for node in graph.order:
+        definition = None if isinstance(node, Loop) else REGISTRY.get(node.op)
+        if definition is None or not graph.place[node.name]:
+            continue
+        effects, has_results = definition.effects, bool(definition.signature.outputs)
+        draws = effects & Effect.RANDOM or (effects & Effect.STATEFUL and definition.host_only)
+        waits = any(i[0] == "^" and i[1:] in writers for i in node.input)
+        if definition.writes or (waits and not has_results):
+            writers.add(node.name)
+        if has_results and (draws or waits or definition.writes):
+            found.add(node.name)
+    return found
 
 
 def _add_branch_for(graph: LegacyGraph, name: str, step: InBranch) -> None:

@@ -181,6 +181,13 @@ def branches(rng):
     first = tf.gradients(loss, [x, w, b])
     loss += tf.add_n([tf.reduce_sum(tf.square(tf.convert_to_tensor(g))) for g in first])
     some = tf.cond(q, lambda: tf.nn.dropout(x * b, rate=0.5, seed=3), lambda: x * b)
+    count = tf.get_variable("count", [], initializer=tf.zeros_initializer(), trainable=False)
+
+    def counted():
+        with tf.control_dependencies([tf.assign_add(count, 1.0)]):
+            return tf.tanh(x * b) * tf.exp(x)
+
+    some += tf.cond(p, counted, lambda: x)
     loss = tf.identity(loss + tf.reduce_sum(tf.square(some)), name="loss")
     fetches = [loss.name]
     for name, grad in zip(("dx", "dw", "db"), tf.gradients(loss, [x, w, b])):
