@@ -115,14 +115,26 @@ def test_a_build_without_a_compiler_or_a_library_says_what_is_missing(
         build.build(tmp_path / "file" / "folder")
 
 
-@pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
-def test_what_is_built_is_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "folders", lambda: [tmp_path])
-    earlier, other = (tmp_path / library.file_name().replace(*of) for of in OTHERS)
+def test_what_is_built_is_kept_and_what_was_is_removed(monkeypatch, tmp_path):
+    # A compiler that only writes its output: the words after -o say where.
+    compiler = tmp_path / "compiler.py"
+    compiler.write_text("import sys; open(sys.argv[sys.argv.index('-o') + 1], 'w').write('made')")
+    monkeypatch.setenv("CXX", f"{sys.executable} {compiler}")
+    monkeypatch.setattr(build, "_find_onednn", lambda: (tmp_path / "libdnnl.so.3", tmp_path))
+    folder = tmp_path / "built"
+    folder.mkdir()
+    monkeypatch.setattr(build, "folders", lambda: [folder])
+    earlier, other = (folder / library.file_name().replace(*of) for of in OTHERS)
     earlier.write_text("")
     other.write_text("")
     path = build.build()
-    assert other.exists() and not earlier.exists()
-    before = path.stat().st_mtime_ns
+    assert path.read_text() == "made" and other.exists() and not earlier.exists()
+    assert json.loads(path.with_suffix(".json").read_text()) == {
+        "onednn": str(tmp_path / "libdnnl.so.3")
+    }
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    assert build.build() == path and path.stat().st_mtime_ns == before
+    assert build.build() == path
+    # Another oneDNN: the manifest must name it.
+    monkeypatch.setattr(build, "_find_onednn", lambda: (tmp_path / "moved.so.3", tmp_path))
+    with pytest.raises(build.BuildError, match="cannot be run"):
+        build.build()
