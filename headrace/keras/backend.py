@@ -321,21 +321,22 @@ def _looped(
         TensorArray(o.dtype, size=steps, element_shape=o.shape, tensor_array_name=f"output_ta_{i}")
         for i, o in enumerate(nest.flatten(first))
     ]
-    start = [array_ops.zeros_like(o) for o in nest.flatten(first)]
+    # Only a masked step gives what the step before it gave.
+    start = [] if masks is None else [array_ops.zeros_like(o) for o in nest.flatten(first)]
     layout = first_states
 
     def body(time: Any, results: Any, before: Any, flat_states: Any) -> tuple[Any, ...]:
         output, after = step(
             [a.read(time) for a in arrays],
             None if masks is None else masks.read(time),
-            nest.pack_sequence_as(first, list(before)),
+            None if masks is None else nest.pack_sequence_as(first, list(before)),
             nest.pack_sequence_as(layout, list(flat_states)),
         )
         written = [a.write(time, o) for a, o in zip(results, nest.flatten(output), strict=True)]
         after = nest.flatten(after)
         for new, old in zip(after, flat_states, strict=True):
             new.set_shape(old.shape)
-        return time + 1, written, nest.flatten(output), after
+        return time + 1, written, [] if masks is None else nest.flatten(output), after
 
     _, results, _, final = while_loop(
         lambda time, *_: raw.Less(time, steps),
