@@ -181,7 +181,9 @@ def branches(rng):
     first = tf.gradients(loss, [x, w, b])
     loss += tf.add_n([tf.reduce_sum(tf.square(tf.convert_to_tensor(g))) for g in first])
     some = tf.cond(q, lambda: tf.nn.dropout(x * b, rate=0.5, seed=3), lambda: x * b)
-    count = tf.get_variable("count", [], initializer=tf.zeros_initializer(), trainable=False)
+    count = tf.get_variable(
+        "count", [], initializer=tf.zeros_initializer(), trainable=False, use_resource=True
+    )
 
     def counted():
         with tf.control_dependencies([tf.assign_add(count, 1.0)]):
