@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -143,6 +145,12 @@ def _batch_matmul(name: str, broadcasts: bool):
         if x.shape[:-2] == y.shape[:-2]:
             return _product(op, x, y)
         x = _adjoint(x, jnp) if op.attr("adj_x") else x
+        if y.ndim == 2 and not np.issubdtype(y.dtype, np.complexfloating):
+            # One matrix for all: their rows are those of one product.
+            rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+            flags = False, op.attr("adj_y")
+            product = native.dot(rows, y, *flags, b_is_invariant=loop_body.is_invariant(y))
+            return product.reshape(*x.shape[:-1], product.shape[-1])
         y = _adjoint(y, jnp) if op.attr("adj_y") else y
         return jnp.matmul(x, y, preferred_element_type=x.dtype)
 

@@ -128,6 +128,7 @@ CASES += [
     Case("BatchMatMul", [_X, _X], {"adj_y": True}, lambda x, y: x @ np.swapaxes(y, 1, 2)),
     Case("BatchMatMul", [_X, _X[:, ::-1]], {"adj_x": True}, lambda x, y: np.swapaxes(x, 1, 2) @ y),
     Case("BatchMatMulV2", [_X, _X[0].T], {}, np.matmul),
+    Case("BatchMatMulV2", [np.swapaxes(_X, 1, 2), _X[0]], {"adj_x": True, "adj_y": True}, lambda x, y: np.swapaxes(x, 1, 2) @ y.T),
     Case("BatchMatMulV2", [_X[:, None], _X[None]], {"adj_y": True},
          lambda x, y: x @ np.swapaxes(y, -1, -2)),
     Case("BatchMatMulV2", [_X, _X[:1, :, ::-1]], {"adj_x": True}, lambda x, y: np.swapaxes(x, 1, 2) @ y),
