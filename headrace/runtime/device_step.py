@@ -33,9 +33,10 @@ from headrace.passes.segments import Split
 from headrace.passes.state_order import INITIAL, StateOrder, is_handle
 from headrace.runtime.device_executor import Arrival, Execution, Node, timed_out
 from headrace.runtime.devices import Device
+from headrace.runtime.profile import Recorder
 from headrace.runtime.rendezvous import LocalRendezvous
 from headrace.runtime.resources import ResourceStore
-from headrace.runtime.step import Observer, Step, for_program, uninitialised
+from headrace.runtime.step import Observer, Step, Watch, as_list, for_program, uninitialised
 
 
 class DeviceStep(Step):
@@ -167,12 +168,14 @@ class DeviceStep(Step):
         """Runs the step. `feed_values` are arrays of the feeds' types; returns arrays of the fetches."""
         return self.run_until(feed_values, None)
 
-    def run_until(self, feed_values: list[Any], deadline: float | None) -> list[Any]:
+    def run_until(
+        self, feed_values: list[Any], deadline: float | None, watch: Watch | None = None
+    ) -> list[Any]:
         """As `run`. Raises DeadlineExceededError: `deadline` (of `time.monotonic`) comes before the end."""
         key = tuple(v.shape for v in feed_values)
         interpreted = self._interpretable and key not in self._runs
         self.ensure_generators()
-        run = _Run(self, feed_values, interpreted, deadline)
+        run = _Run(self, feed_values, interpreted, deadline, watch)
         self.resources.when_closed(run, run.close)
         try:
             results = run.results()
@@ -189,9 +192,12 @@ class DeviceStep(Step):
             return self.run_until(feed_values, deadline)
         return super().run_observed(feed_values, observe, deadline)
 
-    def run_traced(self, feed_values: list[Any], observe: Observer, recorder: Any) -> list[Any]:
-        """Runs the step operation by operation: each has a time of its own, and its device."""
-        return self._interpret(feed_values, observe)
+    def run_traced(
+        self, feed_values: list[Any], observe: Observer, recorder: Recorder
+    ) -> list[Any]:
+        """Runs the step the way it runs otherwise, programs of several devices at once (see `Step.run_traced`)."""
+        watch = (observe, recorder)
+        return recorder.profile(lambda: self.run_until(feed_values, None, watch))
 
     def evaluate(
         self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
@@ -214,20 +220,32 @@ class DeviceStep(Step):
                 island = self._islands.get(node.number) or self._make_island(node.number, segment)
                 if not self._lacks_state_of_branches(island, state):
                     try:
-                        self._run_program(island, values, state, device)
+                        self._run_program(island, values, state, device, run.watch)
                         return
                     except NotCompilable:
                         self._not_compilable.add(node.number)
             self._add_free(segment.ops, values)
+            if segment.is_island and run.watch is not None:
+                self._run_watched(segment.ops, values, state, run.watch[0])
+                return
             if segment.is_island:
                 self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
                 return
             local = StateOnDevice(state, device)
             for op in segment.ops:
-                store_outputs(op, self._evaluate_on_host(op, values, local), values, self.fed)
+                start = time.time()
+                found = self._evaluate_on_host(op, values, local)
+                if run.watch is not None:
+                    run.watch[0](op, start, time.time(), as_list(found))
+                store_outputs(op, found, values, self.fed)
 
     def _run_program(
-        self, island: Island, values: Values, state: StateView, device: Device
+        self,
+        island: Island,
+        values: Values,
+        state: StateView,
+        device: Device,
+        watch: Watch | None,
     ) -> None:
         self._add_free(island.ops, values)
         while True:
@@ -236,8 +254,13 @@ class DeviceStep(Step):
             kept = tuple(placed(state.read(*version), device) for version in island.kept)
             program, collector = island.program(static)
             try:
+                arguments = ((), kept, inputs, island.constants)
                 with jax.enable_x64(True):
-                    written, outputs, outcome = program((), kept, inputs, island.constants)
+                    if watch is not None:
+                        results = watch[1].call(island, program, arguments, static)
+                    else:
+                        results = program(*arguments)
+                written, outputs, outcome = results
                 if outcome:
                     raise_if_failed(outcome, collector)
             except RoomExceeded as exceeded:
@@ -274,9 +297,15 @@ class _Run:
     """One run of a DeviceStep: the values on each device, its view of the state, and its end."""
 
     def __init__(
-        self, step: DeviceStep, feed_values: list[Any], interpreted: bool, deadline: float | None
+        self,
+        step: DeviceStep,
+        feed_values: list[Any],
+        interpreted: bool,
+        deadline: float | None,
+        watch: Watch | None = None,
     ) -> None:
         self.step, self.interpreted, self._deadline = step, interpreted, deadline
+        self.watch = watch
         self.feeds: Values = dict(zip(step.feeds, feed_values, strict=True))
         self.values: dict[str, Values] = {
             name: {t: placed(v, device) for t, v in self.feeds.items()}

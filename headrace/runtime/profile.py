@@ -75,7 +75,7 @@ class _Call:
     """What is known of one call of a program until the profile is read."""
 
     island: Island
-    program: Any
+    compiled: Any
     arguments: tuple[Any, ...]
     static_values: Sequence[Any]
     start: float
@@ -103,22 +103,23 @@ class Recorder:
     ) -> Any:
         """Calls a program, waits for its results, and notes when it ran; compiling it first is no part of that."""
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
-        program.lower(*shapes).compile()
+        compiled = program.lower(*arguments).compile()
         start = time.time()
         results = jax.block_until_ready(program(*arguments))
-        self.calls.append(_Call(island, program, shapes, static_values, start, time.time()))
+        self.calls.append(_Call(island, compiled, shapes, static_values, start, time.time()))
         return results
 
     def times(self) -> Iterator[ProgramTimes]:
         """The times of each program, in the order in which they were called."""
         for call in self.calls:
             with jax.enable_x64(True):
-                compiled = call.program.lower(*call.arguments).compile()
                 sizes = call.island.sizes(call.static_values, call.arguments)
-            memory = _memory(compiled)
+            memory = _memory(call.compiled)
             nodes: tuple[NodeTime, ...] = ()
             if self._events is not None:
-                nodes = tuple(_node_times(call, instructions(compiled.as_text()), self._events))
+                nodes = tuple(
+                    _node_times(call, instructions(call.compiled.as_text()), self._events)
+                )
             yield ProgramTimes(call.island, call.start, call.end, nodes, sizes, *memory)
 
 

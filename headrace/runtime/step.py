@@ -216,7 +216,7 @@ class Step:
                 self._shapes.note_program(key)
                 return results
         runs = self._runs.get(key, 0)
-        if runs == 0 and self._interpretable:
+        if runs == 0 and self._interpretable and not self._updates_large_variables():
             results = self._interpret(feed_values)
             self._runs[key] = 1
             return results
@@ -234,6 +234,11 @@ class Step:
         if self._shapes is not None:
             self._shapes.note_program(key)
         return results
+
+    def _updates_large_variables(self) -> bool:
+        """Whether a variable changes that is so large that the copies count which interpretation makes of it."""
+        values = [self.resources.cell(key).value for key in self.order.writers]
+        return any(getattr(value, "nbytes", 0) > _LARGE_VARIABLE for value in values)
 
     def _compiling(self, feed_values: list[Any]) -> Callable[[], None]:
         """What compiles the only island of the step for arrays like these, without running it."""
@@ -333,7 +338,7 @@ class Step:
                 )
             start = time.time()
             results = self.evaluate(op, values, state)
-            found = _as_list(results)
+            found = as_list(results)
             for result in found:
                 if result.__class__ is ARRAY:
                     result.block_until_ready()
@@ -448,7 +453,7 @@ class Step:
                         start = time.time()
                         found = self._evaluate_on_host(op, values, state)
                         if watch is not None:
-                            watch[0](op, start, time.time(), _as_list(found))
+                            watch[0](op, start, time.time(), as_list(found))
                         store_outputs(op, found, values, self.fed)
             results = self._results(values, state)
             # Another step may have used up the buffers that a last island has stored already.
@@ -688,7 +693,7 @@ class Step:
         return call
 
 
-def _as_list(results: Any) -> list[Any]:
+def as_list(results: Any) -> list[Any]:
     """The outputs that a rule gave."""
     return list(results) if isinstance(results, (list, tuple)) else [results]
 

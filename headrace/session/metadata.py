@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ class NodeTimes:
     def __init__(self, device_of: Callable[[Operation], str]) -> None:
         self._device_of = device_of
         self._stats: dict[str, Any] = {}
+        self._lock = threading.Lock()  # operations of several devices run at once
 
     @property
     def stats(self) -> list[Any]:
@@ -33,6 +35,10 @@ class NodeTimes:
 
     def __call__(self, op: Operation, start: float, end: float, outputs: list[Any]) -> None:
         """Adds one operation that ran by itself from `start` to `end` (seconds since the epoch)."""
+        with self._lock:
+            self._add_alone(op, start, end, outputs)
+
+    def _add_alone(self, op: Operation, start: float, end: float, outputs: list[Any]) -> None:
         node = self._add(op, op._name, start, end, _label(op._name, op))
         total = 0
         for slot, value in enumerate(outputs):

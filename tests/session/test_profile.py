@@ -148,6 +148,30 @@ def test_host_operations_stand_between_programs():
     assert host.output[0].tensor_description.allocation_description.requested_bytes == 32 * 32 * 4
 
 
+def test_programs_of_several_devices():
+    x = tf.placeholder(tf.float32, [64, 64])
+    with tf.device("/cpu:0"):
+        a = tf.matmul(tf.tanh(tf.matmul(x, x)), x, name="a")
+    with tf.device("/cpu:1"):
+        b = tf.matmul(tf.exp(tf.matmul(x, x)), x, name="b")
+        seen = tf.py_func(lambda v: v + 1, [b], tf.float32, name="look")
+    with tf.device("/cpu:0"):
+        total = tf.reduce_sum(a + tf.reshape(seen, [64, 64]), name="total")
+    metadata = tf.RunMetadata()
+    with tf.Session(config=tf.ConfigProto(device_count={"CPU": 2})) as sess:
+        for _ in range(2):
+            expected = sess.run(total, {x: np.eye(64)})
+        got = sess.run(total, {x: np.eye(64)}, options=FULL, run_metadata=metadata)
+    np.testing.assert_allclose(got, expected)
+    nodes = {
+        d.device[-5:]: {n.node_name for n in d.node_stats if n.all_end_rel_micros}
+        for d in metadata.step_stats.dev_stats
+    }
+    assert "a" in nodes["CPU:0"] and "b" in nodes["CPU:1"]
+    assert all(any(name.startswith("island_") for name in found) for found in nodes.values())
+    assert "look" in nodes["CPU:0"] | nodes["CPU:1"]
+
+
 def test_a_busy_profiler_leaves_the_programs():
     from headrace.lowering.jax_adapter import profiled
 
