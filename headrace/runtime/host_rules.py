@@ -15,8 +15,16 @@ from headrace.lowering.row_updates import updated
 from headrace.lowering.state import Slot
 from headrace.lowering.tensor_list import DeviceList, HostList, to_host
 
-# Up to this many elements a NumPy rule takes less time than it takes to compile a kernel, mostly for one run (20 ms).
-MOST_ELEMENTS = 1 << 20
+# Above this many elements a NumPy rule loses to a compiled kernel.
+MOST_ELEMENTS = 1 << 16
+# For shapes that may not come again: above this many it takes longer than compiling a kernel does (20 ms).
+MOST_ELEMENTS_ONCE = 1 << 20
+# NumPy adds up in another order than XLA: from this many elements on a kernel does it, so that the first run of a step, which
+# is interpreted, gives the bits that later ones give.
+SUMS = frozenset(
+    {"Sum", "Mean", "Prod", "L2Loss", "BiasAddGrad", "MatMul", "BatchMatMul", "BatchMatMulV2"}
+)
+MOST_SUMMED = 1 << 12
 # NumPy draws random numbers within a few times of a kernel's speed, and each such kernel takes tenths of a second to compile.
 _MOST_RANDOM_ELEMENTS = 1 << 24
 
@@ -94,5 +102,7 @@ def is_small(op: Operation, arguments: list[Any]) -> bool:
             for d in dims:
                 count *= d  # type: ignore[operator]
             total += count
+    if op.type in SUMS and total > MOST_SUMMED:
+        return False
     random = op._definition.effects & Effect.RANDOM
     return total <= (_MOST_RANDOM_ELEMENTS if random else MOST_ELEMENTS)

@@ -18,10 +18,11 @@ from headrace.lowering.evaluate import REFUSED, Values
 from headrace.lowering.tensor_list import DeviceList, HostList
 from headrace.passes.segments import runs_on_host
 from headrace.passes.state_order import StateOrder, flat_arguments, is_handle
-from headrace.runtime.host_rules import MOST_ELEMENTS, to_numpy
+from headrace.runtime.host_rules import MOST_ELEMENTS, MOST_SUMMED, SUMS, to_numpy
 
-# Computes the operation into the values and returns True; False: its inputs are too large for NumPy, nothing was done.
-Instruction = Callable[[Values], bool]
+# Computes the operation into the values and returns True; False: it has more elements than the number given, and nothing was
+# done.
+Instruction = Callable[[Values, int], bool]
 
 
 def ready(op: Operation, order: StateOrder, fed: frozenset[Any]) -> Instruction | None:
@@ -51,7 +52,7 @@ def ready(op: Operation, order: StateOrder, fed: frozenset[Any]) -> Instruction 
         or runs_on_host(op)
         or any(t._dtype is dtypes.variant for t in op._outputs)
     )
-    return _instruction(op, rule, MOST_ELEMENTS - size if not always else None)
+    return _instruction(op, rule, None if always else size)
 
 
 def _known_size(dims: Any) -> int:
@@ -63,8 +64,8 @@ def _known_size(dims: Any) -> int:
     return count
 
 
-def _instruction(op: Operation, rule: Callable[..., Any], most: int | None) -> Instruction:
-    """most: the number of elements that the inputs may have, None: any."""
+def _instruction(op: Operation, rule: Callable[..., Any], size: int | None) -> Instruction:
+    """size: the number of elements of the outputs as far as it is known; None: the rule computes any number."""
     inputs, outputs = tuple(op._inputs), tuple(op._outputs)
     groups = _groups(op)
     kinds = [
@@ -73,10 +74,11 @@ def _instruction(op: Operation, rule: Callable[..., Any], most: int | None) -> I
         else t._dtype.base_dtype.np_dtype
         for t in outputs
     ]
+    sums = op.type in SUMS
     single, kind = (outputs[0] if len(outputs) == 1 else None), kinds[0]
     ndarray = np.ndarray
 
-    def run(values: Values) -> bool:
+    def run(values: Values, most: int) -> bool:
         arguments = [values[t] for t in inputs]
         total = 0
         for i, value in enumerate(arguments):
@@ -88,7 +90,9 @@ def _instruction(op: Operation, rule: Callable[..., Any], most: int | None) -> I
             else:
                 total += getattr(value, "size", 1)
                 arguments[i] = to_numpy(value)
-        if most is not None and total > most:
+        if size is not None and (
+            total + size > most or (sums and most == MOST_ELEMENTS and total + size > MOST_SUMMED)
+        ):
             return False
         if groups is not None:
             arguments = [arguments[a] if b is None else arguments[a:b] for a, b in groups]

@@ -38,7 +38,13 @@ from headrace.passes.state_order import (
     names_variable,
     order_state,
 )
-from headrace.runtime.host_rules import declared, is_small, to_numpy
+from headrace.runtime.host_rules import (
+    MOST_ELEMENTS,
+    MOST_ELEMENTS_ONCE,
+    declared,
+    is_small,
+    to_numpy,
+)
 from headrace.runtime.instructions import ready
 from headrace.runtime.island_plan import island_of
 from headrace.runtime.kernels import run_kernel
@@ -94,6 +100,7 @@ class Step:
         self.rematerialize: Rematerialize | None = None
         loops = any(op.type in ("While", "StatelessWhile") for op in self.ops)
         self._shapes = VaryingShapes() if loops and self.feeds else None
+        self._limit = threading.local()  # elements: how many NumPy computes, in runs of the thread
         # Operations that were interpreted before: (these, their order, what stands for each).
         self._prepared: dict[tuple[int, int], tuple[Any, StateOrder, list[Any]]] = {}
 
@@ -210,7 +217,7 @@ class Step:
             if not self._shapes.has_program(key):
                 ahead = self._compiling(feed_values) if compiled is not None else None
                 if self._shapes.is_interpreted(key, ahead):
-                    return self._interpret(feed_values)
+                    return self._interpret_once(feed_values)
             if compiled is not None:
                 results = compiled(feed_values)
                 self._shapes.note_program(key)
@@ -293,6 +300,14 @@ class Step:
             self.commit(state.written)
         return results
 
+    def _interpret_once(self, feed_values: list[Any]) -> list[Any]:
+        """As `_interpret`, for shapes that may not come again: no kernel is compiled where NumPy can do it."""
+        self._limit.elements = MOST_ELEMENTS_ONCE
+        try:
+            return self._interpret(feed_values)
+        finally:
+            self._limit.elements = MOST_ELEMENTS
+
     def _run_ops(
         self,
         ops: Sequence[Operation],
@@ -314,9 +329,10 @@ class Step:
             ]
             prepared = (ops, order, [(op, ready(op, order, fed)) for op in wanted])
             self._prepared[key] = prepared
+        most = getattr(self._limit, "elements", MOST_ELEMENTS)
         with np.errstate(all="ignore"):
             for op, instruction in prepared[2]:
-                if instruction is None or not instruction(values):
+                if instruction is None or not instruction(values, most):
                     store_outputs(op, self.evaluate(op, values, state, order), values, fed)
 
     def _run_watched(

@@ -47,7 +47,7 @@ class VaryingShapes:
         """
         with self._lock:
             runs = self._runs[shapes] = self._runs.get(shapes, 0) + 1
-            if not self._compiled or shapes in self._compiled:
+            if shapes in self._compiled or (not self._compiled and len(self._runs) == 1):
                 return False
             if runs < _RUNS_BEFORE_COMPILING:
                 return True

@@ -117,3 +117,16 @@ def test_products_of_the_interpreter(shape, dtype):
             value = session.run(product, {first: a, second: b})
             expected = (a.T if flags[0] else a).astype(np.float64) @ (b.T if flags[1] else b)
             np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_first_run_gives_the_bits_of_later_ones():
+    """The first run is interpreted, later ones are compiled: sums and products are made by the same kernels."""
+    random = np.random.RandomState(0)
+    x = tf.placeholder(tf.float32, [64, 1000])
+    w1 = tf.constant(random.randn(1000, 100).astype(np.float32))
+    w2 = tf.constant(random.randn(100, 1000).astype(np.float32))
+    y = tf.matmul(tf.maximum(tf.matmul(x, w1), 0), w2) - x
+    loss = tf.reduce_mean(tf.reduce_sum(y**2, axis=1))
+    batch = random.randn(64, 1000)
+    with tf.Session() as session:
+        assert len({float(session.run(loss, {x: batch})) for _ in range(4)}) == 1
