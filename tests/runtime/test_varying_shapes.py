@@ -41,7 +41,7 @@ def test_interpreted_and_compiled_runs_give_the_same():
 
 
 def test_a_length_that_comes_again_gets_its_program():
-    x, loss, train = build()
+    x, _, train = build()
     random = np.random.RandomState(1)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
