@@ -57,6 +57,9 @@ from headrace.runtime.varying_shapes import VaryingShapes
 # operations that need one than this is compiled at once.
 _MAX_KERNELS_TO_INTERPRET = 6
 
+# Interpretation copies a variable to change it; a program, which one of so many bytes is worth, changes it in place.
+_LARGE_VARIABLE = 1 << 25
+
 Observer = Callable[[Operation, float, float, list[Any]], None]
 # Who is told of operations, and who of programs, while a step is traced.
 Watch = tuple[Observer, Recorder]

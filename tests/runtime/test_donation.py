@@ -53,3 +53,14 @@ def test_tables_around_a_host_operation_are_neither_copied_nor_passed_on():
         for island in step._islands.values():
             shapes = [t.shape.as_list() for t in island.inputs]
             assert [512, 8] not in shapes
+
+
+def test_a_large_variable_is_changed_by_a_program_from_the_first_step_on():
+    table = tf.get_variable("table", [1 << 20, 16], initializer=tf.zeros_initializer())
+    added = tf.scatter_add(table, [5], np.ones([1, 16], np.float32))
+    with tf.Session() as session:
+        session.run(table.initializer)
+        before = tf.compilations().count
+        session.run(added.op)
+        assert tf.compilations().count == before + 1
+        assert session.run(tf.reduce_sum(table)) == 16.0
