@@ -460,10 +460,8 @@ def while_loop(
             parallel_iterations,
         )
         result = builder.finish()
-    single = (
-        isinstance(loop_vars, (list, tuple)) and len(loop_vars) == 1 and not return_same_structure
-    )
-    return result[0] if single else result
+    # As TensorFlow does: one tensor (not one structure of several) comes without its list.
+    return result[0] if len(builder.start) == 1 and not return_same_structure else result
 
 
 class _Loop:
@@ -593,12 +591,14 @@ class _Loop:
     def _iteration(self, body: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Tensor]:
         values = inputs[1:] if self.limit is not None else inputs
         result = body(*self._arguments(values))
+        self.container = type(result) if isinstance(result, (list, tuple)) else list
         if not isinstance(result, (list, tuple)) or hasattr(result, "_fields"):
-            result = [result] if len(self.arguments) == 1 or not nest.is_nested(result) else result
+            if len(self.arguments) == 1 or not nest.is_nested(result):
+                result, self.container = [result], list
         if len(self.arguments) == 1 and not _same(
             self.structure, list(result) if isinstance(result, (list, tuple)) else result
         ):
-            result = [result]
+            result, self.container = [result], list
         try:
             nest.assert_same_structure(
                 self.structure, list(result) if isinstance(result, (list, tuple)) else result
@@ -673,13 +673,12 @@ class _Loop:
             learn = getattr(leaf, "_learn_from", None)
             if learn is not None:
                 learn(last)
-        if isinstance(self.arguments, tuple):
-            return (
-                type(self.arguments)(*result)
-                if hasattr(self.arguments, "_fields")
-                else tuple(result)
-            )
-        return result
+        # The outermost structure is that of what the body returns.
+        return (
+            self.container(*result)
+            if hasattr(self.container, "_fields")
+            else self.container(result)
+        )
 
 
 def copy_notes(source: Tensor, target: Tensor) -> None:
