@@ -30,8 +30,8 @@ class NodeTimes:
 
     @property
     def stats(self) -> list[Any]:
-        """A DeviceStepStats for each device."""
-        return list(self._stats.values())
+        """A DeviceStepStats for each device, in the order of their names."""
+        return [self._stats[device] for device in sorted(self._stats)]
 
     def __call__(self, op: Operation, start: float, end: float, outputs: list[Any]) -> None:
         """Adds one operation that ran by itself from `start` to `end` (seconds since the epoch)."""
