@@ -460,8 +460,9 @@ def while_loop(
             parallel_iterations,
         )
         result = builder.finish()
-    # As TensorFlow does: one tensor (not one structure of several) comes without its list.
-    return result[0] if len(builder.start) == 1 and not return_same_structure else result
+    # As TensorFlow does: one tensor comes without its list, and where iterations are limited one structure too.
+    count = len(builder.start if maximum_iterations is None else builder.arguments)
+    return result[0] if count == 1 and not return_same_structure else result
 
 
 class _Loop:

@@ -52,3 +52,5 @@ def test_what_a_loop_returns():
     assert loop(lambda a, b: [a, b], (i, i)) == ["T", "T"]
     assert loop(lambda p: p, [i], return_same_structure=True) == ["T"]
     assert loop(lambda p: p, [i], maximum_iterations=3) == "T"
+    assert loop(lambda i, e: (i + 1, e), [i, []], maximum_iterations=3) == ("T", [])
+    assert loop(lambda p: p, [(i, i)], maximum_iterations=3) == ("T", "T")
