@@ -29,6 +29,7 @@ LAYERS = (
 )
 # Side rooms stand on `api` and may import one another, as long as no cycle arises.
 SIDE_ROOMS = (
+    "distribute",
     "train",
     "summary",
     "data",

@@ -17,6 +17,9 @@ from headrace.api.gradients import gradients
 from headrace.api.resource_variable import BaseResourceVariable
 from headrace.api.variable_base import Variable
 from headrace.core import dtypes
+from headrace.distribute import context as distribution
+from headrace.distribute.context import ReduceOp
+from headrace.distribute.values import value_container
 from headrace.graph import convert, default, raw
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.op_def import PADDED
@@ -97,7 +100,10 @@ class _Target:
 
 
 def _var_key(variable: Any) -> tuple[Any, str]:
-    return (variable.op.graph, variable.op.name)
+    # The copies of a variable, of which every device has one, share their slots' key.
+    container = value_container(variable)
+    op = getattr(container, "primary", container).op
+    return (op.graph, op.name)
 
 
 @export("train.Optimizer")
@@ -211,11 +217,26 @@ class Optimizer:
     ) -> Any:
         """An operation that applies the (gradient, variable) pairs, and increments `global_step`.
 
-        Raises TypeError: not such pairs. ValueError: none, or no gradient among them.
+        In a replica of a `tf.distribute.Strategy`, the gradients of all replicas are added up and applied once.
+        Raises TypeError: not such pairs. ValueError: none, or no gradient among them. RuntimeError: in the scope of a
+        strategy, but not in a replica.
         """
         pairs = tuple(grads_and_vars)
         if not pairs:
             raise ValueError("No variables provided.")
+        if distribution.has_strategy():
+            replica = distribution.get_replica_context()
+            if replica is None:
+                raise RuntimeError(
+                    "apply_gradients() works in a replica: call it in the function given to "
+                    "`strategy.experimental_run_v2`, not in a cross-replica context"
+                )
+            given = tuple((g, v) for g, v in pairs if g is not None)
+            if not given:
+                raise ValueError(
+                    f"No gradients provided for any variable: {[str(v) for _, v in pairs]}."
+                )
+            return replica.merge_call(self._distributed_apply, (given, global_step, name))
         converted = []
         for grad, variable in pairs:
             if grad is not None:
@@ -266,6 +287,43 @@ class Optimizer:
             if apply_updates not in train_ops:
                 train_ops.append(apply_updates)
             return apply_updates
+
+    def _distributed_apply(
+        self, strategy: Any, grads_and_vars: Iterable[Any], global_step: Any, name: str | None
+    ) -> Any:
+        """Adds up the gradients of the replicas and applies the sum to each copy of the variables."""
+        pairs = list(grads_and_vars)
+        variables = [v for _, v in pairs]
+        sums = strategy.extended.batch_reduce_to(ReduceOp.SUM, pairs)
+        with default.init_scope():
+            self._create_slots(variables)
+        graph = default.get_default_graph()
+
+        def update(copy: Any, grad: Any) -> Any:
+            with name_scope(f"update_{copy.op.name}"), graph.colocate_with(copy):
+                return _Target(copy).update(self, grad)
+
+        with name_scope(name, self._name) as scope:
+            self._prepare()
+            updates = []
+            for total, variable in zip(sums, variables, strict=True):
+                updates += strategy.extended.update(variable, update, (total,), group=False)
+            places = strategy.extended.non_slot_devices(variables)
+            finished = strategy.extended.update_non_slot(
+                places, lambda: self._finish(updates, "update"), group=False
+            )
+            if global_step is None:
+                applied = group(*finished, name=scope)
+            else:
+                with graph.control_dependencies(finished):
+                    applied = strategy.extended.update(
+                        global_step, lambda copy: copy.assign_add(1, read_value=False)
+                    )
+                    applied = group(applied, name=scope)
+            train_ops = graph.get_collection_ref(GraphKeys.TRAIN_OP)
+            if applied not in train_ops:
+                train_ops.append(applied)
+            return applied
 
     def get_slot(self, var: Any, name: str) -> Any:
         """The slot `name` of a variable, or None."""
@@ -374,7 +432,7 @@ class Optimizer:
         graph = colocate_with.op.graph
         key = (name, graph)
         if key not in self._non_slot_dict:
-            with graph.colocate_with(colocate_with):
+            with distribution.get_strategy().extended.colocate_vars_with(colocate_with):
                 self._non_slot_dict[key] = Variable(
                     initial_value,
                     name=name,

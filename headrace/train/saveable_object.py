@@ -9,6 +9,7 @@ from headrace.api.resource_variable import BaseResourceVariable
 from headrace.api.variable_base import Variable
 from headrace.core import dtypes
 from headrace.core.device_spec import DeviceSpec
+from headrace.distribute.variables import DistributedVariable, restored_everywhere
 from headrace.graph import default, raw
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.handles import handle_dims
@@ -108,6 +109,30 @@ class ResourceVariableSaveable(SaveableObject):
             return raw.AssignVariableOp(self.handle_op, raw.Identity(value))
 
 
+class DistributedSaveable(SaveableObject):
+    """A variable with copies on several devices: saved as one value, restored into all of them."""
+
+    def __init__(self, var: DistributedVariable, name: str) -> None:
+        self._variable = var
+        spec = SaveSpec(_reading_all(var), "", name, var.dtype, var.primary.device)
+        super().__init__(var, [spec], name)
+
+    def restore(self, restored_tensors: list[Tensor], restored_shapes: list[Any] | None) -> Any:
+        value = restored_tensors[0]
+        if restored_shapes is not None:
+            value = raw.Reshape(value, _sizes(restored_shapes[0]))
+        return restored_everywhere(self._variable, value)
+
+
+def _reading_all(var: DistributedVariable) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        strategy = var.distribute_strategy
+        with strategy.scope(), default.get_default_graph().device(var.primary.device):
+            return strategy.extended.read_var(var)
+
+    return read
+
+
 def _reading(var: Any) -> Callable[[], Tensor]:
     def read() -> Tensor:
         graph = default.get_default_graph()
@@ -180,6 +205,8 @@ def saveable_objects_for_op(op: Any, name: str) -> Iterator[SaveableObject]:
         )
     if isinstance(op, SaveableObject):
         yield op
+    elif isinstance(op, DistributedVariable):
+        yield DistributedSaveable(op, name)
     elif isinstance(op, (list, tuple)) or _is_partitioned(op):
         yield from _slices(op if isinstance(op, (list, tuple)) else op._get_variable_list(), name)
     elif _is_trackable(op):
@@ -240,6 +267,8 @@ def op_list_to_dict(op_list: Any, convert_variable_to_tensor: bool = True) -> di
                     f"Mixing slices and non-slices with the same name: {var._save_slice_info.full_name}"
                 )
             slices.append(var)
+        elif isinstance(var, DistributedVariable):
+            add(var.op.name, var)
         elif _is_trackable(var):
             factories = var._gather_saveables_for_checkpoint().values()
             found.update(op_list_to_dict([f() if callable(f) else f for f in factories]))

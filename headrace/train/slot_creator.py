@@ -10,7 +10,8 @@ from headrace.api.array_ops import zeros
 from headrace.api.init_ops import Zeros
 from headrace.api.resource_variable import BaseResourceVariable
 from headrace.api.variable_base import Variable
-from headrace.graph import convert, default
+from headrace.distribute.context import get_strategy
+from headrace.graph import convert
 
 
 def _create_slot_variable(
@@ -49,7 +50,7 @@ def create_slot(primary: Any, val: Any, name: str, colocate_with_primary: bool =
         validate_shape = val.get_shape().is_fully_defined()
         if not colocate_with_primary:
             return _create_slot_variable(primary, val, validate_shape, None, None)
-        with default.get_default_graph().colocate_with(primary):
+        with get_strategy().extended.colocate_vars_with(primary):
             return _create_slot_variable(primary, val, validate_shape, None, None)
 
 
@@ -66,7 +67,7 @@ def create_slot_with_initializer(
     with variable_scope.variable_scope(None, f"{primary.op.name}/{name}"):
         if not colocate_with_primary:
             return _create_slot_variable(primary, initializer, validate_shape, shape, dtype)
-        with default.get_default_graph().colocate_with(primary):
+        with get_strategy().extended.colocate_vars_with(primary):
             return _create_slot_variable(primary, initializer, validate_shape, shape, dtype)
 
 
