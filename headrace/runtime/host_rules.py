@@ -84,8 +84,8 @@ def _declared_array(value: Any, tensor: Tensor) -> Any:
     return np.asarray(value, dtype=kind.np_dtype)
 
 
-def is_small(op: Operation, arguments: list[Any]) -> bool:
-    """Whether the NumPy rule of `op` is at least as fast on `arguments` as a compiled kernel."""
+def is_small(op: Operation, arguments: list[Any], most: int = MOST_ELEMENTS) -> bool:
+    """Whether the NumPy rule of `op` is to compute `arguments`, of up to `most` elements, and not a compiled kernel."""
     total = 0
     for argument in arguments:
         for value in argument if argument.__class__ is list else (argument,):
@@ -102,7 +102,7 @@ def is_small(op: Operation, arguments: list[Any]) -> bool:
             for d in dims:
                 count *= d  # type: ignore[operator]
             total += count
-    if op.type in SUMS and total > MOST_SUMMED:
+    if op.type in SUMS and most == MOST_ELEMENTS and total > MOST_SUMMED:
         return False
     random = op._definition.effects & Effect.RANDOM
-    return total <= (_MOST_RANDOM_ELEMENTS if random else MOST_ELEMENTS)
+    return total <= (_MOST_RANDOM_ELEMENTS if random else most)

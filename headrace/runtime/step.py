@@ -311,6 +311,11 @@ class Step:
         finally:
             self._limit.elements = MOST_ELEMENTS
 
+    @property
+    def _most_elements(self) -> int:
+        """How many elements NumPy computes in this thread's run."""
+        return getattr(self._limit, "elements", MOST_ELEMENTS)
+
     def _run_ops(
         self,
         ops: Sequence[Operation],
@@ -332,7 +337,7 @@ class Step:
             ]
             prepared = (ops, order, [(op, ready(op, order, fed)) for op in wanted])
             self._prepared[key] = prepared
-        most = getattr(self._limit, "elements", MOST_ELEMENTS)
+        most = self._most_elements
         with np.errstate(all="ignore"):
             for op, instruction in prepared[2]:
                 if instruction is None or not instruction(values, most):
@@ -410,7 +415,7 @@ class Step:
             definition.dynamic_shape
             or definition.known_strings
             or runs_on_host(op)
-            or is_small(op, arguments)
+            or is_small(op, arguments, self._most_elements)
         ):
             return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
