@@ -227,7 +227,8 @@ class Step:
                 return results
         runs = self._runs.get(key, 0)
         if runs == 0 and self._interpretable and not self._updates_large_variables():
-            results = self._interpret(feed_values)
+            interpret = self._interpret if self._shapes is None else self._interpret_once
+            results = interpret(feed_values)
             self._runs[key] = 1
             return results
         if runs == 1:
