@@ -174,8 +174,9 @@ def recomputed(
             variables = more.get("variables")
             # Tied to the gradients that arrive: only then is there something to compute anew for.
             graph = default.get_default_graph()
-            with graph._attr_scope({TIED: AttrValue(i=len(args))}):
-                xs = raw.IdentityN([*args, *dys])[: len(args)]
+            with graph._attr_scope({TIED: AttrValue(i=1)}):
+                # One for each: a gradient that does not need an argument does not wait for it either.
+                xs = [raw.IdentityN([x, *dys])[0] for x in args]
             ys = nest.flatten(again(*xs, **kwargs))
             # Not beyond xs: they depend on the gradients too, and with these on everything.
             sources = [*xs, *(variables or ())]

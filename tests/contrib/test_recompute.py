@@ -109,3 +109,13 @@ def test_what_is_tied_keeps_every_bit():
             assert np.asarray(mine).tobytes() == theirs.tobytes()
             assert mine.dtype == theirs.dtype
     assert tied(values, [np.zeros(3)])[0] is values[0]
+
+
+def test_an_argument_that_the_gradient_does_not_need():
+    """Nothing of it is read: the gradient of a product by one factor is the other one."""
+    with tf.variable_scope("unread", use_resource=True):
+        w = tf.get_variable("w", [3])
+    x = tf.constant([1.0, 2.0, 3.0])
+    y = tf.contrib.layers.recompute_grad(lambda a, b: a * b)(x, tf.convert_to_tensor(w))
+    with tf.Session() as session:  # w has no value
+        np.testing.assert_allclose(session.run(tf.gradients(y, w)[0]), [1, 2, 3])
