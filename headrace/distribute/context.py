@@ -82,14 +82,22 @@ def _default_strategy() -> Strategy:
     return strategy.default_strategy()
 
 
-@export("distribute.get_strategy", "contrib.distribute.get_strategy")
+@export(
+    "distribute.get_strategy",
+    "contrib.distribute.get_strategy",
+    "contrib.distribute.get_distribution_strategy",
+)
 def get_strategy() -> Strategy:
     """The strategy in whose scope the program is, else the default one, which has one replica."""
     mode = _mode()
     return _default_strategy() if mode is None else mode.strategy
 
 
-@export("distribute.has_strategy", "contrib.distribute.has_strategy")
+@export(
+    "distribute.has_strategy",
+    "contrib.distribute.has_strategy",
+    "contrib.distribute.has_distribution_strategy",
+)
 def has_strategy() -> bool:
     """Whether the program is in the scope of a strategy other than the default one."""
     mode = _mode()

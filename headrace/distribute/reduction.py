@@ -141,19 +141,25 @@ class ReductionToOneDevice(CrossDeviceOps):
         )
 
 
-class _AllReduce(CrossDeviceOps):
+@export("contrib.distribute.AllReduceCrossDeviceOps")
+class AllReduce(CrossDeviceOps):
     """Every device gets all values and adds them itself, in the same order: equal sums without a second transfer."""
 
-    def __init__(self, num_packs: int = 1) -> None:
-        """num_packs: how many packets TensorFlow makes of the gradients; transfers are not packed here.
+    def __init__(
+        self,
+        all_reduce_alg: str = "nccl",
+        num_packs: int = 1,
+        agg_small_grads_max_bytes: int = 0,
+        agg_small_grads_max_group: int = 10,
+    ) -> None:
+        """all_reduce_alg and what follows choose among TensorFlow's ways to pack and send; here there is one.
 
-        Raises ValueError: it is negative.
+        Raises ValueError: a negative number of packs.
         """
         if num_packs < 0:
             raise ValueError(
                 f"{type(self).__name__}: num_packs must be greater than or equal to zero, got {num_packs}."
             )
-        self._num_packs = num_packs
 
     def reduce_implementation(
         self, reduce_op: Any, per_replica_value: Any, destinations: Any
@@ -164,13 +170,19 @@ class _AllReduce(CrossDeviceOps):
 
 
 @export("distribute.NcclAllReduce")
-class NcclAllReduce(_AllReduce):
+class NcclAllReduce(AllReduce):
     """All-reduce under the name of NVIDIA's library, which programs for several GPUs ask for."""
+
+    def __init__(self, num_packs: int = 1) -> None:
+        super().__init__("nccl", num_packs)
 
 
 @export("distribute.HierarchicalCopyAllReduce")
-class HierarchicalCopyAllReduce(_AllReduce):
+class HierarchicalCopyAllReduce(AllReduce):
     """All-reduce under the name of TensorFlow's way for machines like the DGX-1."""
+
+    def __init__(self, num_packs: int = 1) -> None:
+        super().__init__("hierarchical_copy", num_packs)
 
 
 def same_for_all(reduce_op: ReduceOp, replicas: int, value: Any, destinations: Any) -> Any:

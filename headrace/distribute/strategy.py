@@ -202,14 +202,14 @@ class Strategy:
 
 def _sum_and_count(value: Any, axis: int) -> tuple[Tensor, Any]:
     """The sum along an axis, and how many elements it has there."""
-    total, rank = reduction_ops.reduce_sum(value, axis=axis), value.shape.ndims
-    if rank is None:
-        place: Any = axis + array_ops.rank(value) if axis < 0 else axis
-        return total, gather_ops.gather(array_ops.shape(value, out_type=dtypes.int64), place)
-    if not -rank <= axis < rank:
+    rank, sizes = value.shape.ndims, array_ops.shape(value, out_type=dtypes.int64)
+    if rank is not None and not -rank <= axis < rank:
         raise ValueError(f"`axis` = {axis!r} out of range for `value` with rank {rank}")
+    place: Any = axis if rank is None or axis >= 0 else axis + rank
+    if axis < 0 and rank is None:
+        place = axis + array_ops.rank(value)
     # A tensor even where the size is known: replicas with the same number must not look like a common value.
-    return total, gather_ops.gather(array_ops.shape(value, out_type=dtypes.int64), axis % rank)
+    return reduction_ops.reduce_sum(value, axis=axis), gather_ops.gather(sizes, place)
 
 
 @export("distribute.StrategyExtended", "contrib.distribute.DistributionStrategyExtended")

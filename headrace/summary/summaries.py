@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf import json_format
@@ -14,7 +15,9 @@ from tensorboard.compat.proto import event_pb2, histogram_pb2, summary_pb2
 from headrace.api.export import export, export_value
 from headrace.api.framework import GraphKeys, name_scope
 from headrace.core import dtypes
+from headrace.distribute.context import get_replica_context
 from headrace.graph import default, raw
+from headrace.graph.convert import constant_from_value
 from headrace.graph.tensor import Tensor
 
 export_value(summary_pb2.Summary, "summary.Summary", "Summary")
@@ -64,7 +67,21 @@ def _file(summary: Tensor, collections: Any) -> Tensor:
     return _collect(summary, collections, [GraphKeys.SUMMARIES])
 
 
+def _of_first_replica(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Of a summary that every replica of a strategy would make, only the first makes one; others give ""."""
+
+    @functools.wraps(make)
+    def function(*args: Any, **kwargs: Any) -> Tensor:
+        replica = get_replica_context()
+        if replica is not None and replica.index > 0:
+            return constant_from_value("", dtypes.string, None)
+        return make(*args, **kwargs)
+
+    return function
+
+
 @export("summary.scalar")
+@_of_first_replica
 def scalar(name: str, tensor: Any, collections: Any = None, family: str | None = None) -> Tensor:
     """A summary with one number.
 
@@ -77,6 +94,7 @@ def scalar(name: str, tensor: Any, collections: Any = None, family: str | None =
 
 
 @export("summary.histogram")
+@_of_first_replica
 def histogram(name: str, values: Any, collections: Any = None, family: str | None = None) -> Tensor:
     """A summary with the distribution of `values` (real, any shape); arguments as of `scalar`.
 
@@ -87,6 +105,7 @@ def histogram(name: str, values: Any, collections: Any = None, family: str | Non
 
 
 @export("summary.image")
+@_of_first_replica
 def image(
     name: str, tensor: Any, max_outputs: int = 3, collections: Any = None, family: str | None = None
 ) -> Tensor:
@@ -101,6 +120,7 @@ def image(
 
 
 @export("summary.audio")
+@_of_first_replica
 def audio(
     name: str,
     tensor: Any,
@@ -133,6 +153,7 @@ def text(name: str, tensor: Any, collections: Any = None) -> Tensor:
 
 
 @export("summary.tensor_summary")
+@_of_first_replica
 def tensor_summary(
     name: str,
     tensor: Any,
@@ -159,6 +180,7 @@ def tensor_summary(
 
 
 @export("summary.merge")
+@_of_first_replica
 def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tensor:
     """One summary with the values of several.
 

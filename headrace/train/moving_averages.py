@@ -13,6 +13,8 @@ from headrace.api.init_ops import Zeros
 from headrace.api.math_ops import cast, div, truediv
 from headrace.api.variable_base import Variable
 from headrace.core import dtypes
+from headrace.distribute import context as distribution
+from headrace.distribute.context import ReduceOp
 from headrace.graph import default, raw
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.tensor import Tensor
@@ -26,6 +28,7 @@ def assign_moving_average(
 
     zero_debias: the variable starts at zero, and its value is divided by how much of the average there is already
     (Kingma, Ba 2014: Adam, section 3); two more variables, `biased` and `local_step`, keep count.
+    In a replica of a `tf.distribute.Strategy`, `value` is the mean of those of all replicas.
     """
     with name_scope(name, "AssignMovingAvg", [variable, value, decay]) as scope:
         rate = convert_to_tensor(1.0 - decay, name="decay")
@@ -33,7 +36,28 @@ def assign_moving_average(
             rate = cast(rate, variable.dtype.base_dtype)
         if zero_debias:
             return _assign_debiased(variable, value, rate)
+        if distribution.has_strategy():
+            return _assign_copies(variable, value, rate)
         return state_ops.assign_sub(variable, (variable - value) * rate, name=scope)
+
+
+def _assign_copies(variable: Any, value: Any, rate: Tensor) -> Any:
+    """The new averages of a variable of which every device has a copy."""
+
+    def update(strategy: Any, variable: Any, value: Any) -> Any:
+        def move(copy: Any, value: Any) -> Any:
+            return copy.assign_sub((copy - value) * rate)
+
+        return strategy.extended.update(variable, move, args=(value,))
+
+    def merge(strategy: Any, variable: Any, value: Any) -> Any:
+        mean = strategy.extended.reduce_to(ReduceOp.MEAN, value, variable)
+        return update(strategy, variable, mean)
+
+    replica = distribution.get_replica_context()
+    if replica is None:
+        return update(distribution.get_strategy(), variable, value)
+    return replica.merge_call(merge, args=(variable, value))
 
 
 def _assign_debiased(average: Any, value: Any, rate: Tensor) -> Any:
