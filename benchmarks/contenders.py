@@ -59,6 +59,8 @@ def environment(contender, core, cache):
         "CUDA_VISIBLE_DEVICES": "-1",
     }
     variables.pop("JAX_COMPILATION_CACHE_DIR", None)
+    # Others were compiled to bytecode when they were installed; this checkout must be allowed to keep its own.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     if cache is not None:
         variables |= {
             "JAX_COMPILATION_CACHE_DIR": str(cache),
