@@ -34,26 +34,25 @@ def parts(session, fetches, feeds):
     ]
     step = prepared.step
     arrays = [feeding.to_array(t, v) for t, v in feeds.items()]
-    results = step._compiled(arrays)
-    found = {"whole run": microseconds(lambda: session.run(fetches, feeds))}
-    found["feeds to arrays"] = microseconds(
-        lambda: list(map(feeding.to_array, prepared.tensors, feeds.values()))
-    )
-    found["variables, call of the program, variables"] = microseconds(
-        lambda: step._compiled(arrays)
-    )
-    found["results to NumPy"] = microseconds(lambda: prepared.build(_fetched(results)))
-    found["the rest: the key, the look-up"] = found["whole run"] - sum(list(found.values())[1:])
-    return found
+    run = step._compiled
+
+    def to_numpy():
+        return prepared.build([to_result(r) for r in run(arrays)])
+
+    whole = microseconds(lambda: session.run(fetches, feeds))
+    convert = microseconds(lambda: list(map(feeding.to_array, prepared.tensors, feeds.values())))
+    call, fetched = microseconds(lambda: run(arrays)), microseconds(to_numpy)
+    return {
+        "whole run": whole,
+        "feeds become arrays": convert,
+        "the call: variables, program, variables": call,
+        "results become NumPy's": fetched - call,
+        "the rest: key, look-up": whole - convert - fetched,
+    }
 
 
 def _of(key, fetches):
     return key[0] is fetches or (isinstance(key[0], tuple) and set(key[0][1:]) == set(fetches))
-
-
-def _fetched(results):
-    # An array remembers what it looked like in NumPy: a new one for each call.
-    return [to_result(r) for r in results]
 
 
 def network(layers, units):
