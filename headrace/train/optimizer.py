@@ -316,10 +316,8 @@ class Optimizer:
                 applied = group(*finished, name=scope)
             else:
                 with graph.control_dependencies(finished):
-                    applied = strategy.extended.update(
-                        global_step, lambda copy: copy.assign_add(1, read_value=False)
-                    )
-                    applied = group(applied, name=scope)
+                    # The new step, a copy for each replica; whoever has one has waited for all updates.
+                    applied = strategy.extended.update(global_step, lambda copy: copy.assign_add(1))
             train_ops = graph.get_collection_ref(GraphKeys.TRAIN_OP)
             if applied not in train_ops:
                 train_ops.append(applied)

@@ -152,6 +152,31 @@ def test_assignments_need_an_aggregation():
         assert sess.run(whole) == 6 and sess.run(counted.values) == (3, 3)
 
 
+def test_a_training_step_gives_the_global_step():
+    strategy = two()
+    with strategy.scope():
+        step = tf.train.get_or_create_global_step()
+
+        def replica():
+            w = tf.get_variable("w", [], initializer=tf.ones_initializer())
+            optimizer = tf.train.MomentumOptimizer(0.1, 0.9)
+            with pytest.raises(ValueError, match="No gradients provided"):
+                optimizer.apply_gradients([(None, w)])
+            pairs = optimizer.compute_gradients(w * (replica_number() + 1.0))
+            return optimizer.apply_gradients(pairs, global_step=step)
+
+        train = strategy.experimental_run_v2(replica)
+    (w,) = tf.trainable_variables()
+    assert len(tf.get_collection("train_op")) == 1
+    with session() as sess:
+        sess.run(tf.global_variables_initializer())
+        assert sess.run(strategy.experimental_local_results(train)) == (1, 1)
+        # One of the copies is enough to run the whole step.
+        assert sess.run(strategy.experimental_local_results(train)[1]) == 2
+        assert sess.run(step) == 2 and sess.run(w.values) == pytest.approx(2 * [1 - 0.3 - 0.57])
+        assert [v.name for v in tf.global_variables() if "Momentum" in v.name] == ["w/Momentum:0"]
+
+
 def test_errors_of_a_replica_reach_the_caller():
     strategy = two()
 
