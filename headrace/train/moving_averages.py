@@ -34,20 +34,28 @@ def assign_moving_average(
         rate = convert_to_tensor(1.0 - decay, name="decay")
         if rate.dtype != variable.dtype.base_dtype:
             rate = cast(rate, variable.dtype.base_dtype)
+        if distribution.has_strategy():
+            return _assign_copies(variable, value, rate, zero_debias)
         if zero_debias:
             return _assign_debiased(variable, value, rate)
-        if distribution.has_strategy():
-            return _assign_copies(variable, value, rate)
         return state_ops.assign_sub(variable, (variable - value) * rate, name=scope)
 
 
-def _assign_copies(variable: Any, value: Any, rate: Tensor) -> Any:
+def _assign_copies(variable: Any, value: Any, rate: Tensor, zero_debias: bool) -> Any:
     """The new averages of a variable of which every device has a copy."""
 
     def update(strategy: Any, variable: Any, value: Any) -> Any:
         def move(copy: Any, value: Any) -> Any:
             return copy.assign_sub((copy - value) * rate)
 
+        def move_debiased(copy: Any, value: Any, biased: Any, steps: Any) -> Any:
+            return copy.assign(_debiased(biased, steps, value, rate))
+
+        if zero_debias:
+            scope = variable.name[: -len(":0")]
+            with variable_scope.variable_scope(scope, values=[variable, value, rate]):
+                parts = _debiasing_variables(variable)
+            return strategy.extended.update(variable, move_debiased, args=(value, *parts))
         return strategy.extended.update(variable, move, args=(value,))
 
     def merge(strategy: Any, variable: Any, value: Any) -> Any:
@@ -64,24 +72,35 @@ def _assign_debiased(average: Any, value: Any, rate: Tensor) -> Any:
     graph = default.get_default_graph()
     with variable_scope.variable_scope(average.name[: -len(":0")], values=[average, value, rate]):
         with graph.colocate_with(average):
-            biased = variable_scope.get_variable(
-                _unused_name("biased"),
-                initializer=Zeros(),
-                shape=average.get_shape(),
-                dtype=average.dtype,
-                trainable=False,
-            )
-            steps = variable_scope.get_variable(
-                _unused_name("local_step"),
-                shape=[],
-                dtype=average.dtype,
-                initializer=Zeros(),
-                trainable=False,
-            )
+            biased, steps = _debiasing_variables(average)
+    new_average = _debiased(biased, steps, value, rate)
+    return state_ops.assign(average, new_average, name=f"{graph.get_name_scope()}/")
+
+
+def _debiasing_variables(average: Any) -> tuple[Any, Any]:
+    """The average as it would be without a correction, and the number of steps so far."""
+    biased = variable_scope.get_variable(
+        _unused_name("biased"),
+        initializer=Zeros(),
+        shape=average.get_shape(),
+        dtype=average.dtype,
+        trainable=False,
+    )
+    steps = variable_scope.get_variable(
+        _unused_name("local_step"),
+        shape=[],
+        dtype=average.dtype,
+        initializer=Zeros(),
+        trainable=False,
+    )
+    return biased, steps
+
+
+def _debiased(biased: Any, steps: Any, value: Any, rate: Tensor) -> Tensor:
+    """Takes one more step, and gives the corrected average."""
     new_biased = state_ops.assign_sub(biased, (biased - value) * rate)
     new_steps = steps.assign_add(1)
-    share = 1 - raw.Pow(1.0 - rate, new_steps)
-    return state_ops.assign(average, new_biased / share, name=f"{graph.get_name_scope()}/")
+    return new_biased / (1 - raw.Pow(1.0 - rate, new_steps))
 
 
 def _unused_name(name: str) -> str:

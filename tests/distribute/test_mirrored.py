@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import headrace as tf
+from headrace.train.moving_averages import assign_moving_average
 from tests.distribute import programs
 
 NUMBERS = json.loads(
@@ -260,18 +261,17 @@ def test_inputs_summaries_and_moving_averages():
     def replica(element):
         x, two = element
         tf.summary.scalar("x", x * two)
-        return ema(average, x)
-
-    def ema(variable, value):
-        from headrace.train.moving_averages import assign_moving_average
-
-        return assign_moving_average(variable, value, 0.75, zero_debias=False)
+        return (
+            assign_moving_average(average, x, 0.75, zero_debias=False),
+            assign_moving_average(corrected, x, 0.75),
+        )
 
     with strategy.scope():
         average = tf.Variable(0.0, trainable=False)
+        corrected = tf.Variable(0.0, trainable=False)
         iterator = strategy.make_input_fn_iterator(inputs)
         assert iterator.initialize() == []
-        moved = strategy.group(strategy.experimental_run(replica, iterator))
+        moved = [strategy.group(m) for m in strategy.experimental_run(replica, iterator)]
         other = tf.Variable(8.0)
         averages = tf.train.ExponentialMovingAverage(0.5)
         kept = averages.apply([other])
@@ -283,6 +283,7 @@ def test_inputs_summaries_and_moving_averages():
         sess.run([moved, changed])
         sess.run(kept)
         assert sess.run(average.values) == (0.75, 0.75)  # a quarter of the mean of 1 and 5
+        assert sess.run(corrected.values) == (3, 3)
         assert sess.run(averages.average(other).values) == (6, 6)
 
 
