@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -9,6 +10,7 @@ import logging
 import os
 import platform
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -35,6 +37,7 @@ _AVX2 = 4
 _logger = logging.getLogger("headrace")
 _lock = threading.Lock()
 _loaded: bool | None = None
+_thread = threading.local()
 _kernels: ctypes.CDLL | None = None
 
 
@@ -60,6 +63,8 @@ def available() -> bool:
     where the environment variable HEADRACE_NATIVE is "0", and where XLA computes on something else than the CPU.
     """
     global _loaded
+    if getattr(_thread, "without", False):
+        return False
     if _loaded is None:
         with _lock:
             if _loaded is None:
@@ -68,6 +73,16 @@ def available() -> bool:
                     _logger.debug("XLA's own kernels are used: %s", reason)
                 _loaded = not reason
     return _loaded
+
+
+@contextlib.contextmanager
+def without() -> Iterator[None]:
+    """A block in which this thread lowers to XLA's own operations: XLA knows what these cost."""
+    before, _thread.without = getattr(_thread, "without", False), True
+    try:
+        yield
+    finally:
+        _thread.without = before
 
 
 def kernels() -> ctypes.CDLL:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headrace import native
 from headrace.core import dtypes
 from headrace.graph.constant_value import constant_value
 from headrace.graph.func_graph import functions_of
@@ -174,7 +175,8 @@ def _lowered_work(op: Operation, statics: dict[Tensor, Any]) -> dict[str, float]
 
     with x64():
         shapes = [jax.ShapeDtypeStruct(_sizes(t), t._dtype.base_dtype.np_dtype) for t in traced]
-        return jax.jit(compute).lower(*shapes).cost_analysis()  # pyright: ignore[reportReturnType]
+        with native.without():
+            return jax.jit(compute).lower(*shapes).cost_analysis()  # pyright: ignore[reportReturnType]
 
 
 def _no_state(key: str) -> Any:
