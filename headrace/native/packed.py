@@ -28,7 +28,11 @@ def packed_dot(a: Any, b: Any, transpose_b: bool) -> Any:
     if rows > _MOST_ROWS or not available():
         return None
     cores = os.cpu_count() or 1
-    pieces = int(min(max(2 * rows * inner * columns / _FLOPS_PER_PIECE, 1), 2 * cores))
+    pieces = int(
+        min(
+            max(2 * rows * inner * columns / _FLOPS_PER_PIECE, 1), 2 * cores, max(columns // 128, 1)
+        )
+    )
     size = kernels().headrace_packed_size(rows, inner, columns, pieces)
     if size < 0:
         return None
