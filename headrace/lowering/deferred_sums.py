@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headrace import native
+from headrace.graph.func_graph import FuncGraph
 from headrace.graph.tensor import Tensor
 from headrace.lowering.functions import Functions
 from headrace.passes.loop_products import WeightGradient, find_loop_products
@@ -23,16 +24,17 @@ _KINDS = (np.dtype(np.float32), np.dtype(np.float64))
 
 @dataclasses.dataclass(frozen=True)
 class _Deferral:
-    """The sums of one body, and the plan that is left without them."""
+    """The sums of one body under one condition, and the plan that is left without them."""
 
+    condition: FuncGraph
     sums: list[WeightGradient]
     plan: BodyPlan
 
 
 def _deferral(functions: Functions) -> _Deferral:
-    plan = functions.body_plan("body")
-    if plan.deferral is None:
-        found = find_loop_products(plan.function.graph, functions.body_graph("cond"), plan.ops)
+    plan, condition = functions.body_plan("body"), functions.body_graph("cond")
+    if plan.deferral is None or plan.deferral.condition is not condition:
+        found = find_loop_products(plan.function.graph, condition, plan.ops)
         sums = [
             s
             for s in found.weights
@@ -41,7 +43,7 @@ def _deferral(functions: Functions) -> _Deferral:
         ]
         left_out = {s.adder for s in sums} | {product for s in sums for product, _ in s.products}
         ops = [op for op in plan.ops if op not in left_out]
-        plan.deferral = _Deferral(sums, dataclasses.replace(plan, ops=ops))
+        plan.deferral = _Deferral(condition, sums, dataclasses.replace(plan, ops=ops))
     return plan.deferral
 
 

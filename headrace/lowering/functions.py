@@ -228,7 +228,7 @@ class Functions:
 
         fixed: inputs that the bodies do not change; those that are NumPy arrays stay known while tracing.
         """
-        inputs = [_for_program(self.op, v) for v in inputs]
+        inputs = [for_program(self.op, v) for v in inputs]
         static = [
             f and isinstance(v, np.ndarray) and v.size <= 64
             for v, f in zip(inputs, fixed, strict=True)
@@ -318,7 +318,8 @@ def _output(tensor: Tensor, plan: BodyPlan, values: dict[Tensor, Any], state: St
     return values[tensor]
 
 
-def _for_program(op: Operation, value: Any) -> Any:
+def for_program(op: Operation, value: Any) -> Any:
+    """A value as a program takes it. Raises NotCompilable, naming `op`: a list whose elements differ in shape."""
     if not isinstance(value, HostList):
         return value
     converted = to_device(value)

@@ -55,7 +55,7 @@ class MovedProducts:
         self.overrides: dict[Operation, Callable[[dict[Tensor, Any]], Any]] = {}
         self._finishers: list[Finisher] = []
         # What the iterations leave behind one another, with the list whose elements it belongs to.
-        self._kept: dict[Tensor, tuple[int, DeviceList, Operation]] = {}
+        self._kept: dict[Tensor, tuple[int, DeviceList]] = {}
         self._shapes = functions.shapes
         found = find_loop_products(
             self._graph, functions.body_graph("cond"), functions.body_ops("body")
@@ -127,7 +127,7 @@ class MovedProducts:
             slot = self._new_buffer(
                 (count, rows, width), values.buffer.dtype, fills=count == self._trips
             )
-            self._kept.setdefault(right, (slot, values, pop))
+            self._kept.setdefault(right, (slot, values))
             self._finishers.append(_sum_of_products(found.place, slot, values))
 
             def override(inside: dict[Tensor, Any], at: Any = (slot, product, pop, right)) -> Any:
@@ -255,10 +255,10 @@ def _stacked_products(place: int, slot: int, weights: Any) -> Finisher:
 
 
 def _scattered_products(
-    place: int, kept: tuple[int, DeviceList, Operation], order: DeviceList, weights: Any
+    place: int, kept: tuple[int, DeviceList], order: DeviceList, weights: Any
 ) -> Finisher:
     """The rows were kept in the order of the iterations, `order` says to which element each belongs."""
-    slot, values, _ = kept
+    slot, values = kept
 
     def finish(results: list[Any], buffers: list[Any]) -> None:
         old = results[place]

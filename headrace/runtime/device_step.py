@@ -22,6 +22,7 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering import context
 from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.evaluate import Values, store_outputs
+from headrace.lowering.functions import for_program
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY
 from headrace.lowering.not_compilable import NotCompilable
@@ -36,7 +37,7 @@ from headrace.runtime.devices import Device
 from headrace.runtime.profile import Recorder
 from headrace.runtime.rendezvous import LocalRendezvous
 from headrace.runtime.resources import ResourceStore
-from headrace.runtime.step import Observer, Step, Watch, as_list, for_program, uninitialised
+from headrace.runtime.step import Observer, Step, Watch, as_list, uninitialised
 
 
 class DeviceStep(Step):
@@ -250,7 +251,7 @@ class DeviceStep(Step):
         self._add_free(island.ops, values)
         while True:
             static = [np.asarray(values[t]) for t in island.static_inputs]
-            inputs = tuple(for_program(values[t], t) for t in island.inputs)
+            inputs = tuple(for_program(t._op, values[t]) for t in island.inputs)
             kept = tuple(placed(state.read(*version), device) for version in island.kept)
             program, collector = island.program(static)
             try:

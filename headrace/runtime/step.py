@@ -21,14 +21,15 @@ from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
-from headrace.lowering.checks import Collector, RoomExceeded, raise_if_failed
+from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
+from headrace.lowering.functions import for_program
 from headrace.lowering.island import Island
-from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64, x64
+from headrace.lowering.jax_adapter import ARRAY, x64
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
-from headrace.lowering.tensor_list import HostList, double_room, to_device
+from headrace.lowering.tensor_list import double_room
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, Split, runs_on_host, split
 from headrace.passes.state_order import (
@@ -50,6 +51,7 @@ from headrace.runtime.island_plan import island_of
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.profile import Recorder
 from headrace.runtime.resources import Cell, ResourceStore
+from headrace.runtime.single_call import single_call
 from headrace.runtime.tiny_step import host_call
 from headrace.runtime.varying_shapes import VaryingShapes
 
@@ -549,7 +551,7 @@ class Step:
         self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
     ) -> None:
         static = [np.asarray(values[t]) for t in island.static_inputs]
-        inputs = tuple(for_program(values[t], t) for t in island.inputs)
+        inputs = tuple(for_program(t._op, values[t]) for t in island.inputs)
         program, collector = island.program(static)
         with self.resources.lock, jax.enable_x64(True):
             donated = tuple(self._present(state, *r) for r in island.donated)
@@ -650,72 +652,23 @@ class Step:
                 return
         if set(island.inputs) - self.fed:
             return
-        self._compiled = self._single_call(island, places)
-
-    def _single_call(
-        self, island: Island, places: list[tuple[int, int]]
-    ) -> Callable[[list[Any]], list[Any]]:
-        ((program, collector),) = island._programs.values()
-        positions = tuple(self.feeds.index(t) for t in island.inputs)
-        in_order = positions == tuple(range(len(self.feeds)))
-        simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(
-            range(len(island.outputs))
+        self._compiled = single_call(
+            island,
+            places,
+            self.feeds,
+            self.resources,
+            self._prepare_state,
+            self._restore,
+            self._without_call,
         )
-        if island.donated or island.kept or island.writes:
-            run = self._stateful_call(island, program, collector)
-        else:
-            run = _direct_call(program, collector, island.constants)
 
-        def call(feed_values: list[Any]) -> list[Any]:
-            inputs = tuple(feed_values) if in_order else tuple([feed_values[i] for i in positions])
-            try:
-                outputs = run(inputs)
-            except (RoomExceeded, NotCompilable):
-                # Found out for new shapes, or a longer loop: nothing has come of the run.
-                self._compiled = None
-                return self._run_compiled(feed_values)
-            if simple:
-                return outputs
-            return [outputs[i] if kind == 0 else feed_values[i] for kind, i in places]
+    def _prepare_state(self) -> None:
+        self.ensure_generators()
+        self._check_initialised()
 
-        return call
-
-    def _stateful_call(
-        self, island: Island, program: Any, collector: Collector
-    ) -> Callable[[tuple], Any]:
-        """The call of an island that reads or writes variables: from their cells, and back."""
-        donated = tuple(self.resources.cell(k) for k, _ in island.donated)
-        kept = tuple(self.resources.cell(k) for k, _ in island.kept)
-        # A variable that is written twice is in the list twice, its newest version last.
-        writes = tuple(self.resources.cell(k) for k, _ in island.writes)
-        constants, lock = island.constants, self.resources.lock
-
-        def values_of(cells: tuple[Cell, ...]) -> tuple:
-            found = tuple([c.value for c in cells])
-            for value in found:  # by identity: arrays compare elementwise
-                if value is None:
-                    self.ensure_generators()
-                    self._check_initialised()
-                    return tuple([c.value for c in cells])
-            return found
-
-        def call(inputs: tuple) -> tuple:
-            with lock:
-                old = values_of(donated)
-                others = values_of(kept) if kept else ()
-                previous = swap_x64(True)
-                try:
-                    written, outputs, outcome = program(old, others, inputs, constants)
-                finally:
-                    restore_x64(previous)
-                if outcome and outcome[0]:
-                    self._restore(island, written, outcome)
-                    raise_if_failed(outcome, collector)
-                for cell, value in zip(writes, written):
-                    cell.value = value
-            return outputs
-
-        return call
+    def _without_call(self, feed_values: list[Any]) -> list[Any]:
+        self._compiled = None
+        return self._run_compiled(feed_values)
 
 
 def as_list(results: Any) -> list[Any]:
@@ -727,37 +680,11 @@ def _abstract(value: Any) -> Any:
     return jax.ShapeDtypeStruct(value.shape, value.dtype)
 
 
-def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callable[[tuple], Any]:
-    """The call of a program that has nothing to do with variables."""
-
-    def call(inputs: tuple) -> tuple:
-        previous = swap_x64(True)
-        try:
-            _, outputs, outcome = program((), (), inputs, constants)
-        finally:
-            restore_x64(previous)
-        if outcome:
-            raise_if_failed(outcome, collector)
-        return outputs
-
-    return call
-
-
 def _handle_bytes(key: str) -> np.ndarray:
     """What fetching a resource handle gives: bytes that name the variable."""
     container, _, name = key.rpartition("|")
     text = f"{container or 'localhost'}/{name}"
     return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])
-
-
-def for_program(value: Any, tensor: Tensor) -> Any:
-    """A value as a program takes it. Raises NotCompilable: a list whose elements differ in shape."""
-    if isinstance(value, HostList):
-        converted = to_device(value)
-        if converted is None:
-            raise NotCompilable(tensor._op, "the elements of the list differ in shape")
-        return converted
-    return value
 
 
 def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:

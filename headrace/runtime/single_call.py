@@ -1,0 +1,113 @@
+"""The usual step, a single island: after its first compiled run it is one call of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from headrace.graph.tensor import Tensor
+from headrace.lowering.checks import Collector, RoomExceeded, raise_if_failed
+from headrace.lowering.island import Island
+from headrace.lowering.jax_adapter import restore_x64, swap_x64
+from headrace.lowering.not_compilable import NotCompilable
+from headrace.runtime.resources import Cell, ResourceStore
+
+Run = Callable[[list[Any]], list[Any]]
+
+
+def single_call(
+    island: Island,
+    places: list[tuple[int, int]],
+    feeds: Sequence[Tensor],
+    resources: ResourceStore,
+    prepare: Callable[[], None],
+    restore: Callable[[Island, tuple, tuple], None],
+    otherwise: Run,
+) -> Run:
+    """What takes the arrays of `feeds` and gives those of the fetches, by one call of the island's only program.
+
+    places: of each fetch, (0, its number among the island's outputs) or (1, its number among the feeds). prepare: makes
+    the states of generators and raises FailedPreconditionError where a variable has no value. restore: stores again what
+    was donated to a program in which a check failed. otherwise: runs the step where the call turns out to be no more.
+    """
+    ((program, collector),) = island._programs.values()
+    positions = tuple(feeds.index(t) for t in island.inputs)
+    in_order = positions == tuple(range(len(feeds)))
+    simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(
+        range(len(island.outputs))
+    )
+    if island.donated or island.kept or island.writes:
+        run = _stateful_call(island, program, collector, resources, prepare, restore)
+    else:
+        run = _direct_call(program, collector, island.constants)
+
+    def call(feed_values: list[Any]) -> list[Any]:
+        inputs = tuple(feed_values) if in_order else tuple([feed_values[i] for i in positions])
+        try:
+            outputs = run(inputs)
+        except (RoomExceeded, NotCompilable):
+            # Found out for new shapes, or a longer loop: nothing has come of the run.
+            return otherwise(feed_values)
+        if simple:
+            return outputs
+        return [outputs[i] if kind == 0 else feed_values[i] for kind, i in places]
+
+    return call
+
+
+def _stateful_call(
+    island: Island,
+    program: Any,
+    collector: Collector,
+    resources: ResourceStore,
+    prepare: Callable[[], None],
+    restore: Callable[[Island, tuple, tuple], None],
+) -> Callable[[tuple], Any]:
+    """The call of an island that reads or writes variables: from their cells, and back."""
+    donated = tuple(resources.cell(k) for k, _ in island.donated)
+    kept = tuple(resources.cell(k) for k, _ in island.kept)
+    # A variable that is written twice is in the list twice, its newest version last.
+    writes = tuple(resources.cell(k) for k, _ in island.writes)
+    constants, lock = island.constants, resources.lock
+
+    def values_of(cells: tuple[Cell, ...]) -> tuple:
+        found = tuple([c.value for c in cells])
+        for value in found:  # by identity: arrays compare elementwise
+            if value is None:
+                prepare()
+                return tuple([c.value for c in cells])
+        return found
+
+    def call(inputs: tuple) -> tuple:
+        with lock:
+            old = values_of(donated)
+            others = values_of(kept) if kept else ()
+            previous = swap_x64(True)
+            try:
+                written, outputs, outcome = program(old, others, inputs, constants)
+            finally:
+                restore_x64(previous)
+            if outcome and outcome[0]:
+                restore(island, written, outcome)
+                raise_if_failed(outcome, collector)
+            for cell, value in zip(writes, written):
+                cell.value = value
+        return outputs
+
+    return call
+
+
+def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callable[[tuple], Any]:
+    """The call of a program that has nothing to do with variables."""
+
+    def call(inputs: tuple) -> tuple:
+        previous = swap_x64(True)
+        try:
+            _, outputs, outcome = program((), (), inputs, constants)
+        finally:
+            restore_x64(previous)
+        if outcome:
+            raise_if_failed(outcome, collector)
+        return outputs
+
+    return call
