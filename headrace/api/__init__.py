@@ -14,6 +14,9 @@ from headrace.api import (
     candidate_sampling_ops as candidate_sampling_ops,
 )
 from headrace.api import (
+    case as case,
+)
+from headrace.api import (
     check_ops as check_ops,
 )
 from headrace.api import (
@@ -23,10 +26,10 @@ from headrace.api import (
     compilations as compilations,
 )
 from headrace.api import (
-    confusion_matrix as confusion_matrix,
+    cond as cond,
 )
 from headrace.api import (
-    control_flow as control_flow,
+    confusion_matrix as confusion_matrix,
 )
 from headrace.api import (
     control_flow_basic as control_flow_basic,
@@ -195,4 +198,7 @@ from headrace.api import (
 )
 from headrace.api import (
     weights_broadcast as weights_broadcast,
+)
+from headrace.api import (
+    while_loop as while_loop,
 )

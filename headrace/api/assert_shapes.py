@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.api.array_ops import rank, shape
 from headrace.api.check_ops import assert_rank, assert_rank_at_least, assert_rank_in
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.control_flow_basic import group
 from headrace.api.diagnostic import Assert
 from headrace.api.export import export

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from headrace.api.array_ops import rank, reshape, shape, size
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.control_flow_basic import with_dependencies
 from headrace.api.diagnostic import Assert
 from headrace.api.export import export

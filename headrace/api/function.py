@@ -72,7 +72,7 @@ class _Traced:
 
     def call(self, values: Sequence[Tensor]) -> Any:
         """Adds the node that calls the body."""
-        from headrace.api.control_flow import call_op
+        from headrace.api.function_bodies import call_op
 
         own = set(self.arguments)
         captured = list(self.graph.captures)

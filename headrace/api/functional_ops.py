@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from headrace.api.control_flow import while_loop
 from headrace.api.export import export
 from headrace.api.framework import name_scope
 from headrace.api.tensor_array import TensorArray
+from headrace.api.while_loop import while_loop
 from headrace.core import dtypes, nest
 from headrace.graph import convert, raw
 from headrace.graph.constant_value import constant_value

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from headrace.api.control_flow import while_loop
 from headrace.api.export import export
 from headrace.api.tensor_array import TensorArray
+from headrace.api.while_loop import while_loop
 from headrace.autodiff.gradients import UnconnectedGradients, gradients
 from headrace.core import dtypes, nest
 from headrace.graph import convert, raw

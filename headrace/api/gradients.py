@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api.control_flow import while_loop
 from headrace.api.export import export, export_value
+from headrace.api.while_loop import while_loop
 from headrace.autodiff import (
     AggregationMethod,
     RegisterGradient,

@@ -15,7 +15,7 @@ from typing import Any
 
 from tensorboard.compat.proto import node_def_pb2
 
-from headrace.api.control_flow import cond, while_loop
+from headrace.api.cond import cond
 from headrace.api.legacy_branches import Branch, branches_at, draw_once, needs
 from headrace.api.legacy_graph import (
     CONTROL_FLOW,
@@ -28,6 +28,7 @@ from headrace.api.legacy_graph import (
 )
 from headrace.api.legacy_stacks import STACK_OPS, stacks_as_lists, without_order
 from headrace.api.legacy_tensor_arrays import arrays_as_lists
+from headrace.api.while_loop import while_loop
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import import_graph_def as importing
 from headrace.graph.tensor import Tensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.framework import name_scope
 from headrace.graph import raw, shapes
 from headrace.graph.convert import convert_to_tensor

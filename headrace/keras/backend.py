@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from headrace.api import array_ops, join_ops
-from headrace.api.control_flow import cond, while_loop
+from headrace.api.cond import cond
 from headrace.api.export import PUBLIC, export
 from headrace.api.framework import name_scope
 from headrace.api.mask_ops import where
 from headrace.api.math_ops import cast
 from headrace.api.source import placeholder_with_default
 from headrace.api.tensor_array import TensorArray
+from headrace.api.while_loop import while_loop
 from headrace.core import dtypes, nest
 from headrace.graph import convert, default, raw
 from headrace.graph.tensor import Tensor

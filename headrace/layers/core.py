@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.api import array_ops, init_ops
-from headrace.api.control_flow import cond, static_predicate
+from headrace.api.cond import cond, static_predicate
 from headrace.api.export import PUBLIC, export
 from headrace.api.math_ops import cast
 from headrace.api.matmul_ops import matmul

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.api import array_ops, join_ops
-from headrace.api.control_flow import cond, while_loop
+from headrace.api.cond import cond
 from headrace.api.export import PUBLIC, export
 from headrace.api.framework import control_dependencies
 from headrace.api.gather_ops import reverse_sequence
@@ -16,6 +16,7 @@ from headrace.api.reduction import reduce_all, reduce_max, reduce_min
 from headrace.api.source import identity
 from headrace.api.tensor_array import TensorArray
 from headrace.api.variable_scope import variable_scope
+from headrace.api.while_loop import while_loop
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, raw

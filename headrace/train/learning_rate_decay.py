@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from headrace.api.control_flow import case, cond
+from headrace.api.case import case
+from headrace.api.cond import cond
 from headrace.api.export import PUBLIC, export
 from headrace.api.framework import name_scope
 from headrace.api.math_ops import cast, divide, pow

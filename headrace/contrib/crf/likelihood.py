@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.api import array_ops
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.export import PUBLIC
 from headrace.api.gather_ops import gather, gather_nd
 from headrace.api.mask_ops import sequence_mask, where

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headrace.api import array_ops
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.diagnostic import Assert
 from headrace.api.export import PUBLIC
 from headrace.api.framework import control_dependencies, name_scope

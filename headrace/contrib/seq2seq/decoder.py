@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace.api.control_flow import while_loop
 from headrace.api.mask_ops import where
 from headrace.api.reduction import reduce_all
 from headrace.api.tensor_array import TensorArray
 from headrace.api.variable_scope import variable_scope
+from headrace.api.while_loop import while_loop
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, raw

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.api import array_ops
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.embedding_ops import embedding_lookup
 from headrace.api.export import PUBLIC
 from headrace.api.framework import name_scope
