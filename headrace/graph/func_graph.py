@@ -137,7 +137,8 @@ class FuncGraph(Graph):
         """As Graph's; tensors of the graphs around are captured, operations around are noted for the call to wait for."""
         converted = getattr(obj, "_as_graph_element", None)
         if converted is not None and not isinstance(obj, (Tensor, Operation)):
-            obj = converted() or obj
+            element = converted()
+            obj = obj if element is None else element
         if isinstance(obj, Tensor) and allow_tensor and obj.graph is not self:
             return self.capture(obj)
         return super().as_graph_element(obj, allow_tensor, allow_operation)

@@ -14,6 +14,7 @@ from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.functions import Functions, Runner
+from headrace.lowering.mixed_precision import narrow_arguments, narrowed, widened
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.state_order import (
@@ -186,6 +187,10 @@ def lowered(op: Operation, arguments: list[Any]) -> Any:
     try:
         # XLA keeps the name with what comes of the operation; profiles are read by it.
         with jax.named_scope(f"{op._name}#{op.type}"):
+            change = narrowed(op)
+            if change is not None:
+                narrow = narrow_arguments(op, change, arguments)
+                return widened(op, change, op._definition.lower_rule(op, *narrow))  # type: ignore[misc]
             return op._definition.lower_rule(op, *arguments)  # type: ignore[misc]
     except REFUSED as error:
         raise op.invalid(str(error)) from error

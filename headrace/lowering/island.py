@@ -14,8 +14,10 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.evaluate import Values, trace
+from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
 from headrace.lowering.state import Slot, StateView
+from headrace.passes.mixed_precision import Narrow
 from headrace.passes.state_order import StateOrder
 
 # Larger constants are arguments of the program: as literals they slow the compiler down and are kept twice.
@@ -29,7 +31,7 @@ class Island:
     outputs: tensors that are fetched or used by later segments.
     reads, writes: (key, version) of the state that goes in and comes out. donate: the old buffers of what is written are
     reused, and what comes out must be stored even where a check failed. label: the name of the program. rematerialize:
-    whether gradients use values that are computed again.
+    whether gradients use values that are computed again. narrow: what computes in 16 bits.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class Island:
         donate: bool,
         label: str,
         rematerialize: Rematerialize | None = None,
+        narrow: Narrow | None = None,
     ) -> None:
         self.label = label
-        self._rematerialize = rematerialize
+        self._rematerialize, self._narrow = rematerialize, narrow
         self.ops, self.inputs, self.static_inputs, self.outputs = (
             ops,
             tuple(inputs),
@@ -130,7 +133,7 @@ class Island:
             values.update(zip(self.inputs, inputs, strict=True))
             values.update(static_values)
             collector.checks.clear()
-            with checks.collecting(collector):
+            with checks.collecting(collector), narrowing(self._narrow):
                 parts = (self.ops, values, self._order, state, self._must_fold, self._fed)
                 if self._rematerialize is None:
                     trace(*parts)

@@ -9,6 +9,7 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.island import Island
 from headrace.lowering.rematerialize import Rematerialize
+from headrace.passes.mixed_precision import Narrow
 from headrace.passes.segments import Segment, Split
 from headrace.passes.state_order import (
     INITIAL,
@@ -31,6 +32,7 @@ def island_of(
     fed: frozenset[Tensor],
     donate: bool,
     rematerialize: Rematerialize | None,
+    narrow: Narrow,
 ) -> Island:
     """The island for a segment of the step that runs `ops`. donate: it may write over what it reads."""
     inside, everything = set(segment.ops), set(ops)
@@ -73,6 +75,7 @@ def island_of(
         donate=donate,
         label=label,
         rematerialize=rematerialize,
+        narrow=narrow,
     )
 
 

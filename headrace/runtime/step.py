@@ -30,6 +30,7 @@ from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import double_room
+from headrace.passes.mixed_precision import Narrow
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, Split, runs_on_host, split
 from headrace.passes.state_order import (
@@ -103,6 +104,7 @@ class Step:
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
         # Whether gradients are to use values that are computed again; the session says it before the first run.
         self.rematerialize: Rematerialize | None = None
+        self._narrow: Narrow = {}
         loops = any(op.type in ("While", "StatelessWhile") for op in self.ops)
         self._shapes = VaryingShapes() if loops and self.feeds else None
         self._limit = threading.local()  # elements: how many NumPy computes, in runs of the thread
@@ -110,6 +112,12 @@ class Step:
         self._prepared: dict[tuple[int, int], tuple[Any, StateOrder, list[Any]]] = {}
 
     # ---- planning
+
+    def compute_narrow(self, narrow: Narrow) -> None:
+        """Has operations compute in 16 bits, which they do in programs only: nothing is interpreted any more."""
+        self._narrow = narrow
+        if narrow:
+            self._interpretable, self._shapes = False, None
 
     def _cut(self) -> Split:
         """The segments of the step."""
@@ -518,6 +526,7 @@ class Step:
                 self.fed,
                 self._donates(number),
                 self.rematerialize,
+                self._narrow,
             )
         return island
 

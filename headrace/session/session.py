@@ -26,6 +26,7 @@ from headrace.session.boundary import shortened
 from headrace.session.devices import DeviceAttributes, attributes
 from headrace.session.fetches import Fetches
 from headrace.session.memory_options import rematerialization
+from headrace.session.mixed_precision import MixedPrecision
 from headrace.session.partial_run import PartialRun
 from headrace.session.placement import Placement
 
@@ -77,6 +78,7 @@ class BaseSession:
         devices.configure(config)
         self._placement = Placement(self)
         self._rematerialize = rematerialization(config)
+        self._mixed_precision = MixedPrecision(config)
         # Milliseconds that any run may wait; 0: for ever.
         self._limit = config.operation_timeout_in_ms if config is not None else 0
 
@@ -240,6 +242,7 @@ class BaseSession:
         if device_of is not None:
             step = DeviceStep(*parts, device_of=device_of)
         step.rematerialize = self._rematerialize
+        step.compute_narrow(self._mixed_precision.narrow(step, self._placement.device))
         return step
 
     def _device_of(self, ops: list[Operation]) -> Callable[[Operation], devices.Device] | None:
@@ -263,6 +266,7 @@ class BaseSession:
                 device_of=self._placement.device,
             )
             prepared.interruptible.rematerialize = self._rematerialize
+            prepared.interruptible.compute_narrow(step._narrow)
         return prepared.interruptible
 
     @staticmethod

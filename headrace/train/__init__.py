@@ -32,6 +32,12 @@ from headrace.train import (
     learning_rate_decay as learning_rate_decay,
 )
 from headrace.train import (
+    loss_scale as loss_scale,
+)
+from headrace.train import (
+    mixed_precision as mixed_precision,
+)
+from headrace.train import (
     momentum as momentum,
 )
 from headrace.train import (

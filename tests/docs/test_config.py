@@ -33,6 +33,16 @@ TESTED = {
     "RewriterConfig.memory_optimizer_target_node_name_scope": (
         "session/test_rematerialize.py::test_heuristics_take_half_the_memory"
     ),
+    "RewriterConfig.auto_mixed_precision": "train/test_mixed_precision.py::test_the_switch",
+    "RewriterConfig.auto_mixed_precision_mkl": (
+        "train/test_mixed_precision.py::test_the_program_computes_in_16_bits"
+    ),
+    "RewriterConfig.auto_mixed_precision_onednn_bfloat16": (
+        "train/test_mixed_precision.py::test_the_program_computes_in_16_bits"
+    ),
+    "RewriterConfig.auto_mixed_precision_cpu": (
+        "train/test_mixed_precision.py::test_the_program_computes_in_16_bits"
+    ),
     "RewriterConfig.custom_optimizers": "session/test_rematerialize.py::test_a_budget_takes_what_it_may",
     "RewriterConfig.CustomGraphOptimizer.name": "session/test_rematerialize.py::test_a_budget_takes_what_it_may",
     "RewriterConfig.CustomGraphOptimizer.parameter_map": (
