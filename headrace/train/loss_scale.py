@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headrace.api import reduction
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
 from headrace.api.math_ops import cast

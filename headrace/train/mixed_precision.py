@@ -11,7 +11,7 @@ from typing import Any
 
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 
-from headrace.api.control_flow import cond
+from headrace.api.cond import cond
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
 from headrace.api.logging import warning
