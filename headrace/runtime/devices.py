@@ -22,6 +22,9 @@ _CPU_BYTES = 256 << 20
 # XLA's names of platforms, and TensorFlow's types of devices; what stands first is preferred for an operation.
 _ACCELERATORS = (("tpu", "TPU"), ("gpu", "GPU"))
 
+# How many threads XLA's pool for the CPU gets, and that of the kernels that the host calls (`native/src/host_pool.h`).
+_THREADS = "PJRT_NPROC"
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -60,7 +63,11 @@ def configure(config: Any) -> None:
     """Hands a ConfigProto (or None) on to JAX, which looks at most of it when it starts; later it does not."""
     allocator.keep_freed_memory()
     request_cpus(config.device_count.get("CPU", 1) if config is not None else 1)
-    if config is None or not config.HasField("gpu_options"):
+    if config is None:
+        return
+    if config.intra_op_parallelism_threads > 0:
+        os.environ.setdefault(_THREADS, str(config.intra_op_parallelism_threads))
+    if not config.HasField("gpu_options"):
         return
     options = config.gpu_options
     if options.allow_growth:

@@ -15,6 +15,7 @@ LEFT_OUT |= {"VariantTensorDataProto", "NameAttrList"}
 # The test of each field that is honoured.
 TESTED = {
     "ConfigProto.device_count": "session/test_options.py::test_devices",
+    "ConfigProto.intra_op_parallelism_threads": "session/test_options.py::test_threads_of_an_op",
     "ConfigProto.allow_soft_placement": "session/test_options.py::test_a_device_that_is_not_there_is_refused",
     "ConfigProto.log_device_placement": "session/test_options.py::test_placement_is_logged",
     "ConfigProto.operation_timeout_in_ms": "session/test_options.py::test_a_limit_of_time",

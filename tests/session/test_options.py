@@ -1,5 +1,9 @@
 """RunOptions, RunMetadata and the devices of a session."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -123,3 +127,29 @@ def test_what_is_no_proto_is_refused():
         sess.run(c, options=3)
     with pytest.raises(TypeError, match=r"run_metadata must be a tf\.RunMetadata"):
         sess.run(c, run_metadata=3)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_of_an_op(threads):
+    """XLA's pool has as many threads; it can be seen in a process that has not started JAX."""
+    program = f"""
+import os
+import numpy as np
+import headrace as tf
+x = tf.placeholder(tf.float32, [300, 300])
+y = tf.matmul(x, x) + 1
+with tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads={threads})) as sess:
+    assert sess.run(y, {{x: np.ones((300, 300))}})[0, 0] == 301
+    sess.run(y, {{x: np.ones((300, 300))}})
+names = [open(f"/proc/self/task/{{t}}/comm").read().strip() for t in os.listdir("/proc/self/task")]
+print(names.count("tf_XLAEigen"), os.environ["PJRT_NPROC"])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "PJRT_NPROC"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == [str(threads)] * 2, done.stderr

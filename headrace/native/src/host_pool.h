@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -14,7 +15,14 @@
 
 namespace headrace {
 
-// As many threads as the machine has cores, the caller of ForEachChunk among them. In a forked child there is only the
+// As many threads as XLA's own pool: one for each core, or what the environment says.
+inline int64_t PoolSize() {
+  const char* given = std::getenv("PJRT_NPROC");
+  const int64_t size = given == nullptr ? 0 : std::atoll(given);
+  return size > 0 ? size : std::max<int64_t>(std::thread::hardware_concurrency(), 1);
+}
+
+// The caller of ForEachChunk is one of the threads. In a forked child there is only the
 // caller: tasks then wait for nobody, and are dropped.
 class HostPool {
  public:
@@ -37,7 +45,7 @@ class HostPool {
  private:
   static constexpr size_t kMostTasks = 1024;
 
-  HostPool() : workers_(std::max<int64_t>(std::thread::hardware_concurrency(), 1) - 1) {
+  HostPool() : workers_(PoolSize() - 1) {
     for (int64_t i = 0; i < workers_; ++i) std::thread([this] { Work(); }).detach();
   }
 
