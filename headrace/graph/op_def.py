@@ -292,6 +292,7 @@ class OpDef:
         "shape_rule",
         "static_inputs",
         "static_rule",
+        "waits",
         "writes",
     )
 
@@ -308,6 +309,7 @@ class OpDef:
         overwrites: tuple[str, ...],
         checked_inputs: tuple[str, ...],
         known_strings: bool,
+        waits: bool = False,
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -320,6 +322,7 @@ class OpDef:
         self.overwrites = overwrites
         self.checked_inputs = checked_inputs
         self.known_strings = known_strings
+        self.waits = waits
         self.shape_rule: Callable[..., Any] | None = None
         self.lower_rule: Callable[..., Any] | None = None
         self.host_rule: Callable[..., Any] | None = None
@@ -441,6 +444,7 @@ def define(
     overwrites: Sequence[str] = (),
     checked_inputs: Sequence[str] = (),
     known_strings: bool = False,
+    waits: bool = False,
 ) -> OpDef:
     """Registers an op type and returns its record, to which the rules are then attached.
 
@@ -450,6 +454,7 @@ def define(
     writes: reference or resource arguments that the op writes; overwrites: those that it writes without reading.
     checked_inputs: for Effect.FALLIBLE, the arguments whose values can make it fail; none given: any of them.
     known_strings: `lower` takes strings that are constants of the graph (messages).
+    waits: the host rule may take any time (a function of the program, a queue); it does so in `context.call_out`.
     Raises ValueError: the name is taken.
     """
     if name in REGISTRY:
@@ -466,6 +471,7 @@ def define(
         tuple(overwrites),
         tuple(checked_inputs),
         known_strings,
+        waits,
     )
     REGISTRY[name] = definition
     return definition

@@ -88,10 +88,14 @@ class StateView:
                 rows = updated(kind, rows, outside(rows, where, failed), updates)
         return rows
 
+    def newest(self, key: str) -> int:
+        """The number of the last write of `key`, INITIAL where there is none."""
+        return self._newest.get(key, INITIAL)
+
     @property
     def written(self) -> dict[str, Any]:
         """The newest version of everything that was written."""
-        return {key: self._values[key, version] for key, version in self._newest.items()}
+        return {key: self._values[key, version] for key, version in list(self._newest.items())}
 
 
 class Slot:

@@ -15,7 +15,7 @@ from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
-from headrace.lowering import checks, loop_body
+from headrace.lowering import checks, context, loop_body
 from headrace.lowering.deferred_sums import DeferredSums
 from headrace.lowering.loop_products import MovedProducts
 from headrace.lowering.not_compilable import NotCompilable
@@ -386,6 +386,7 @@ def _while_host(op, functions, inputs):
     while iterations < _INTERPRETED_ITERATIONS or time.monotonic() - start < _INTERPRETED_SECONDS:
         if not _truth(functions.call("cond", variables)[0]):
             return tuple(sums.finish(variables))
+        context.check()
         variables = sums.call(variables)
         iterations += 1
     if functions.can_compile:
@@ -395,6 +396,7 @@ def _while_host(op, functions, inputs):
         except NotCompilable:
             pass
     while _truth(functions.call("cond", variables)[0]):
+        context.check()
         variables = sums.call(variables)
     return tuple(sums.finish(variables))
 

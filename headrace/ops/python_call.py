@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from headrace.core import dtypes, errors
+from headrace.core.site import PACKAGE_PREFIX
 from headrace.graph import shapes
 from headrace.graph.op_def import Effect, define
+from headrace.lowering import context
 
 
 class PythonFunction:
@@ -49,7 +51,7 @@ def _call(op, inputs=()):
     # The function may write into what it gets and keep it.
     arguments = [_argument(x) for x in inputs]
     try:
-        result = holder.function(*arguments)
+        result = context.call_out(holder.function, *arguments)
     except errors.OpError:
         raise
     except Exception as error:
@@ -81,7 +83,8 @@ def _call_stateless(op, inputs=()):
 
 def _described(error: Exception) -> str:
     """The exception with the lines of the program that it passed through."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first one is the call above
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(itertools.dropwhile(lambda f: f.filename.startswith(PACKAGE_PREFIX), frames))
     summary = f"{type(error).__name__}: {error}"
     return "".join(
         [
@@ -163,6 +166,7 @@ for _name, _effects in (("PyFunc", Effect.STATEFUL), ("PyFuncStateless", Effect.
         "token: string, Tin: list(type) >= 0, Tout: list(type) >= 0",
         effects=_effects,
         host_only=True,
+        waits=True,
     )
     _definition.shape(shapes.unknown)
     _definition.host(_call if _name == "PyFunc" else _call_stateless)

@@ -127,6 +127,7 @@ def _colour(
     host = op in kinds.on_host
     waits = host and (
         bool(definition.function_attrs)
+        or definition.waits
         or (definition.host_only and definition.effects & Effect.STATEFUL)
     )
     return device_of(op), host, op._name if waits else ""

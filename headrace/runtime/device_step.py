@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from headrace.core import errors
 from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
@@ -30,14 +29,17 @@ from headrace.lowering.state import StateView
 from headrace.lowering.tensor_list import DeviceList, HostList, double_room
 from headrace.passes.device_split import DeviceSplit, split_by_device
 from headrace.passes.partition import rendezvous_key
-from headrace.passes.segments import Split
+from headrace.passes.segments import Segment, Split
 from headrace.passes.state_order import INITIAL, StateOrder, is_handle
 from headrace.runtime.device_executor import Arrival, Execution, Node, timed_out
 from headrace.runtime.devices import Device
+from headrace.runtime.missing import uninitialised
 from headrace.runtime.profile import Recorder
 from headrace.runtime.rendezvous import LocalRendezvous
 from headrace.runtime.resources import ResourceStore
-from headrace.runtime.step import Observer, Step, Watch, as_list, uninitialised
+from headrace.runtime.shared_writes import SharedWrites, keys_read_again
+from headrace.runtime.step import Observer, Step, Watch, as_list
+from headrace.runtime.waiting import closed, may_wait
 
 
 class DeviceStep(Step):
@@ -62,8 +64,10 @@ class DeviceStep(Step):
         self._devices = {s.device: self.device_of(s.ops[0]) for s in self.split.segments}
         self._home = self._find_homes()
         self._nodes, self._arrivals = self._plan_nodes()
-        # What runs before the lock of the session is taken, and the variables that it reads.
-        self._early = self._find_early()
+        # What runs before the lock of the session is taken, and the variables that it reads. None: something is written
+        # before an operation that may wait; then each segment by itself is alone with the variables.
+        early = self._find_early()
+        self._early = early or set()
         self._early_keys = {
             key
             for op, key, version in self.order.reads()
@@ -74,6 +78,11 @@ class DeviceStep(Step):
         self._needs_lock = bool(self.order.writers or self.order.initial_reads) and (
             not self._early or len(self._early) < len(self._nodes)
         )
+        if early is None:
+            self._needs_lock = False
+            self._shared = keys_read_again(self.order, self.split.segment_of, self.fetches)  # type: ignore[attr-defined]
+            for node in self._nodes:
+                node.on_host = True  # it waits for the lock: the thread of a device never waits
 
     # ---- planning
 
@@ -138,18 +147,18 @@ class DeviceStep(Step):
                 nodes[number].waits += 1
         return nodes, arrivals
 
-    def _find_early(self) -> set[int]:
+    def _find_early(self) -> set[int] | None:
         """The segments that run without the lock of the session, on copies of the variables.
 
         A step holds the lock from reading variables to filing them, so what may wait for another step must come before.
-        All of a step that writes nothing may. None, where something must be written before an operation that may wait.
+        All of a step that writes nothing may. None: something must be written before an operation that may wait.
         """
         split = self.split
         assert isinstance(split, DeviceSplit)
         waiting = {
             number
             for number, segment in enumerate(split.segments)
-            if not segment.is_island and any(self._may_wait(op) for op in segment.ops)
+            if not segment.is_island and any(may_wait(op, self.order) for op in segment.ops)
         }
         if not waiting:
             return set()
@@ -161,7 +170,7 @@ class DeviceStep(Step):
                 early.add(number)
                 early |= split.waits_for[number]
         writing = {split.segment_of.get(op) for ops in self.order.writers.values() for op in ops}
-        return set() if writing & early else early
+        return None if writing & early else early
 
     # ---- running
 
@@ -214,8 +223,15 @@ class DeviceStep(Step):
     def run_node(self, run: _Run, node: Node) -> None:
         """Runs a segment, as a program or operation by operation."""
         segment = self.split.segments[node.number]
+        if run.shared is None:
+            self._run_alone(run, node, segment)
+        else:
+            with run.shared.segment(alone=segment.is_island):
+                self._run_alone(run, node, segment)
+
+    def _run_alone(self, run: _Run, node: Node, segment: Segment) -> None:
         values, state, device = run.values[node.device.name], run.state_of(node), node.device
-        with context.running(self), jax.default_device(device.physical):
+        with context.running(self, run), jax.default_device(device.physical):
             interpreted = run.interpreted or node.number in self._not_compilable
             if segment.is_island and not interpreted:
                 island = self._islands.get(node.number) or self._make_island(node.number, segment)
@@ -279,7 +295,8 @@ class DeviceStep(Step):
         values: Values = run.feeds
         if tensor not in self.fed and number is not None:
             values = run.values[self.split.segments[number].device]
-        return self.fetched(tensor, values, run.state if self._needs_lock else run.early_state)
+        early = not self._needs_lock and run.shared is None
+        return self.fetched(tensor, values, run.early_state if early else run.state)
 
     def at_home(self, key: str, value: Any) -> Any:
         """The value of a variable on the device of the variable: an operation elsewhere may have written it."""
@@ -292,6 +309,10 @@ class DeviceStep(Step):
         if value is None:
             raise uninitialised(self.order.initial_reads.get(key), key)
         return value
+
+    def load_copy(self, key: str) -> Any:
+        """As `load`, where the lock is not held from reading to filing: another step may write the buffer in place."""
+        return Step.load(self, key)
 
 
 class _Run:
@@ -312,7 +333,18 @@ class _Run:
             name: {t: placed(v, device) for t, v in self.feeds.items()}
             for name, device in step._devices.items()
         }
+        self.shared: SharedWrites | None = None
         self.state = StateView(step.load)
+        if step._shared is not None:
+            self.state = StateView(step.load_copy)
+            self.shared = SharedWrites(
+                step.resources,
+                self.state,
+                step._shared,
+                self.values.values(),
+                step.at_home,
+                lambda: self._execution.error is not None,
+            )
         self._copies: dict[str, Any] = {}
         self.early_state = StateView(self._copy_of)
         self._execution = Execution(
@@ -326,7 +358,21 @@ class _Run:
 
     def close(self) -> None:
         """Ends the run because the session is closed."""
-        self._execution.abort(errors.CancelledError(None, None, "Session has been closed."))
+        self._execution.abort(closed())
+
+    # ---- as the rules of operations see it
+
+    def check(self) -> None:
+        """Raises the error that ended the run, if one has."""
+        if self._execution.error is not None:
+            raise self._execution.error
+
+    def call_out(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        """Calls a function that may take any time, here: nobody waits for this thread who could not leave."""
+        self.check()
+        return function(*arguments)
+
+    # ---- from the beginning to the end
 
     def results(self) -> list[Any]:
         """Runs everything and files what was written. Raises the first error; nothing has changed then."""
@@ -345,6 +391,8 @@ class _Run:
                 return self._end()
         except BaseException as error:
             execution.abort(error)  # whatever has not started need not
+            if self.shared is not None:
+                self.shared.take_back()
             raise
 
     @contextlib.contextmanager
@@ -368,7 +416,8 @@ class _Run:
     def _end(self) -> list[Any]:
         step = self.step
         self._check(self._execution.wait(self._remaining()))
-        written = {k: step.at_home(k, v) for k, v in self.state.written.items()}
+        newest = self.state.written if self.shared is None else {}  # filed segment by segment
+        written = {k: step.at_home(k, v) for k, v in newest.items()}
         results = [step.value_of(t, self) for t in step.fetches]
         if self._deadline is not None:
             self._wait_for_values([*results, *written.values()])
@@ -378,6 +427,8 @@ class _Run:
         if self._execution.error is not None:
             raise self._execution.error
         step.commit(written)
+        if self.shared is not None:
+            self.shared.keep()
         return results
 
     def _initial_values(self) -> list[Any]:

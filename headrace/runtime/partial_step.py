@@ -15,6 +15,7 @@ from headrace.lowering.state import StateView
 from headrace.passes.prune import prune
 from headrace.runtime.device_step import DeviceStep
 from headrace.runtime.devices import Device
+from headrace.runtime.missing import check_fed
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
 
@@ -59,7 +60,7 @@ class PartialStep:
         available = {**self._values, **given}
         roots = [t._op for t in fetches if t not in step.fed]
         needed = prune([*roots, *targets], step.fed)
-        step.check_sources(needed)
+        check_fed(needed, step.ops, step.fed)
         for op in needed:
             if op in self._done:
                 continue

@@ -26,6 +26,7 @@ class ResourceStore:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._guard = threading.RLock()
+        self.closed = False
         self._when_closed: dict[Any, Callable[[], None]] = {}
         self._cells: dict[str, Cell] = {}
         self._objects: dict[Any, Any] = {}
@@ -61,9 +62,12 @@ class ResourceStore:
                 self._cells[key].value = None
 
     def when_closed(self, key: Any, callback: Callable[[], None]) -> None:
-        """Has `callback` called when the session is closed, unless `forget(key)` comes first."""
+        """Has `callback` called when the session is closed (now, if it is), unless `forget(key)` comes first."""
         with self._guard:
-            self._when_closed[key] = callback
+            if not self.closed:
+                self._when_closed[key] = callback
+                return
+        callback()
 
     def forget(self, key: Any) -> None:
         """Takes back `when_closed(key, ...)`."""
@@ -73,6 +77,7 @@ class ResourceStore:
     def close(self) -> None:
         """Stops what waits or runs, and forgets everything."""
         with self._guard:
+            self.closed = True
             callbacks = list(self._when_closed.values())
             self._when_closed.clear()
         for callback in callbacks:

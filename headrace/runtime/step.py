@@ -15,9 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from headrace.core import dtypes, errors
+from headrace.core import errors
 from headrace.graph.graph import Graph
-from headrace.graph.op_def import Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
@@ -50,11 +49,14 @@ from headrace.runtime.host_rules import (
 from headrace.runtime.instructions import ready
 from headrace.runtime.island_plan import island_of
 from headrace.runtime.kernels import run_kernel
+from headrace.runtime.missing import check_fed, uninitialised
 from headrace.runtime.profile import Recorder
 from headrace.runtime.resources import Cell, ResourceStore
+from headrace.runtime.shared_writes import SharedWrites, keys_read_again, segments_by_op
 from headrace.runtime.single_call import single_call
 from headrace.runtime.tiny_step import host_call
 from headrace.runtime.varying_shapes import VaryingShapes
+from headrace.runtime.waiting import alone_from, call_out, calls_out, closed, may_wait
 
 # Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
 # operations that need one than this is compiled at once.
@@ -88,7 +90,7 @@ class Step:
         roots = [t._op for t in fetches if t not in fed]
         self.ops = prune([*roots, *targets], fed)
         if not partial:
-            self.check_sources(self.ops)
+            check_fed(self.ops, self.ops, self.fed)
         self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed)
         self.split = self._cut()
         self._runs: dict[Any, int] = {}
@@ -99,6 +101,10 @@ class Step:
         self.is_empty = not self.split.segments and not fetches
         self._host_reads = self._find_host_reads()
         self._alone_from = self._find_alone()
+        self._shared = self._find_shared()
+        self._calling_out = {
+            op for op in self.ops if op._definition.function_attrs and calls_out(op)
+        }
         self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
         self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
@@ -127,32 +133,6 @@ class Step:
         """Whether segment `number` may write over what it reads: nothing after it can fail."""
         return number == len(self.split.segments) - 1
 
-    def check_sources(self, ops: Iterable[Operation]) -> None:
-        """Raises InvalidArgumentError: one of `ops` is a placeholder that is not fed."""
-        for op in ops:
-            if op._definition.effects & Effect.SOURCE and op._definition.lower_rule is None:
-                for tensor in op._outputs:
-                    if tensor not in self.fed:
-                        shape = tensor._dims
-                        sizes = ",".join("?" if d is None else str(d) for d in shape or ())
-                        described = f" and shape [{sizes}]" if shape else ""
-                        raise errors.InvalidArgumentError(
-                            None,
-                            op,
-                            f"You must feed a value for placeholder tensor '{op._name}' with dtype "
-                            f"{tensor._dtype.name.replace('float32', 'float').replace('float64', 'double')}"
-                            f"{described}{self._needed_by(tensor)}",
-                        )
-
-    def _needed_by(self, tensor: Tensor) -> str:
-        """Which operation of the step asks for a tensor that is not fed."""
-        user = next((op for op in self.ops if tensor in op._inputs), None)
-        return (
-            f": {user.type} op {user._name!r} needs it, and feed_dict does not have it"
-            if user
-            else ""
-        )
-
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
         return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
 
@@ -170,31 +150,32 @@ class Step:
         return list(dict.fromkeys(found))
 
     def _find_alone(self) -> int | None:
-        """The first segment from which a step that writes variables lets no other step in, so that no update is lost.
+        """The first segment from which the step lets no other step in; None: it writes nothing."""
+        return alone_from(self.split.segments, self.order)
 
-        An operation that may wait for another step (for a queue to fill) must not stand behind it. None: nothing is
-        written.
-        """
-        if not self.order.writers:
+    def _find_shared(self) -> frozenset[str] | None:
+        """The variables that are looked at again after others may have seen them; None: nothing is written before a wait."""
+        segment_of = segments_by_op(self.split.segments)
+        written = [segment_of.get(op, 0) for ops in self.order.writers.values() for op in ops]
+        if not self._alone_from or min(written) >= self._alone_from:
             return None
-        for number in range(len(self.split.segments) - 1, -1, -1):
-            segment = self.split.segments[number]
-            if not segment.is_island and any(self._may_wait(op) for op in segment.ops):
-                return number + 1
-        return 0
+        return keys_read_again(self.order, segment_of, self.fetches)
 
     @property
     def may_wait(self) -> bool:
         """Whether an operation of the step may wait for another step (for a queue to fill)."""
-        return any(self._may_wait(op) for op in self.ops)
+        return any(may_wait(op, self.order) for op in self.ops)
 
-    def _may_wait(self, op: Operation) -> bool:
-        definition = op._definition
-        if definition.function_attrs:
-            return True
-        if not definition.host_only or not definition.effects & Effect.STATEFUL:
-            return False
-        return not any(is_handle(t) and self.order.key(t) is not None for t in op._inputs)
+    # ---- a run, as the rules of operations see it (see `lowering.context`)
+
+    def check(self) -> None:
+        """Raises CancelledError: the session is closed."""
+        if self.resources.closed:
+            raise closed()
+
+    def call_out(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        """What a function gives that may take any time. Raises CancelledError: the session is closed meanwhile."""
+        return call_out(self, self.resources, function, arguments)
 
     def _count_kernels(self) -> int:
         kinds = set()
@@ -419,7 +400,7 @@ class Step:
         arguments = arguments_of(op, values, order or self.order, state, self._run_ops)
         definition = op._definition
         if definition.function_attrs and definition.host_rule is not None:
-            return definition.host_rule(op, *arguments)
+            return self._call_functions(op, arguments)
         if definition.static_rule is not None and definition.lower_rule is not None:
             return definition.lower_rule(op, *arguments)  # looks at shapes only
         if definition.host_rule is not None and (
@@ -456,45 +437,66 @@ class Step:
         segments = self.split.segments
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
         state = StateView(self.load)
-        everything, committed = interpreted, False
+        committed = False
+        shared = None
         with context.running(self), contextlib.ExitStack() as held:
             if not self._alone_from:
                 self._load_together(state, self._host_reads)
+            elif self._shared is not None:
+                shared = SharedWrites(self.resources, state, self._shared, [values])
+                held.callback(shared.take_back)
             for number, segment in enumerate(segments):
                 if number == self._alone_from:
                     held.enter_context(self.resources.lock)
+                    if shared is not None:
+                        shared.refresh()
                     self._load_together(state, self._host_reads)
-                interpreted = segment.is_island and (everything or number in self._not_compilable)
-                if segment.is_island and not interpreted:
-                    island = self._islands.get(number) or self._make_island(number, segment)
-                    interpreted = self._lacks_state_of_branches(island, state)
-                    try:
-                        if not interpreted:
-                            last = number == len(segments) - 1
-                            self._run_island(island, values, state, last, watch)
-                            committed = last
-                    except NotCompilable:
-                        # Found out while tracing, before any of it ran.
-                        self._not_compilable.add(number)
-                        interpreted = True
-                if interpreted:
-                    self._add_free(segment.ops, values)
-                    if watch is None:
-                        self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
-                    else:
-                        self._run_watched(segment.ops, values, state, watch[0])
-                elif not segment.is_island:
-                    for op in segment.ops:
-                        start = time.time()
-                        found = self._evaluate_on_host(op, values, state)
-                        if watch is not None:
-                            watch[0](op, start, time.time(), as_list(found))
-                        store_outputs(op, found, values, self.fed)
+                if shared is None or number >= self._alone_from:  # type: ignore[operator]
+                    committed = self._run_segment(number, values, state, interpreted, watch)
+                else:
+                    with shared.segment(alone=segment.is_island):
+                        self._run_segment(number, values, state, interpreted, watch)
             results = self._results(values, state)
             # Another step may have used up the buffers that a last island has stored already.
             if not committed:
-                self.commit(state.written)
+                self.commit(state.written if shared is None else shared.left)
+            if shared is not None:
+                shared.keep()
         return results
+
+    def _run_segment(
+        self, number: int, values: Values, state: StateView, interpreted: bool, watch: Watch | None
+    ) -> bool:
+        """Runs a segment; whether it has filed what the step wrote already."""
+        segment, committed = self.split.segments[number], False
+        if not segment.is_island:
+            for op in segment.ops:
+                start = time.time()
+                found = self._evaluate_on_host(op, values, state)
+                if watch is not None:
+                    watch[0](op, start, time.time(), as_list(found))
+                store_outputs(op, found, values, self.fed)
+            return False
+        interpreted = interpreted or number in self._not_compilable
+        if not interpreted:
+            island = self._islands.get(number) or self._make_island(number, segment)
+            interpreted = self._lacks_state_of_branches(island, state)
+            try:
+                if not interpreted:
+                    last = number == len(self.split.segments) - 1 and self._shared is None
+                    self._run_island(island, values, state, last, watch)
+                    committed = last
+            except NotCompilable:
+                # Found out while tracing, before any of it ran.
+                self._not_compilable.add(number)
+                interpreted = True
+        if interpreted:
+            self._add_free(segment.ops, values)
+            if watch is None:
+                self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
+            else:
+                self._run_watched(segment.ops, values, state, watch[0])
+        return committed
 
     def _evaluate_on_host(self, op: Operation, values: Values, state: StateView) -> Any:
         self._add_free([op], values)
@@ -502,8 +504,26 @@ class Step:
         if op._definition.host_rule is None:
             return run_kernel(op, arguments)
         if op._definition.function_attrs:
-            return op._definition.host_rule(op, *arguments)
+            return self._call_functions(op, arguments)
         return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
+
+    def _call_functions(self, op: Operation, arguments: Sequence[Any]) -> Any:
+        """Runs an operation that calls functions; whole in another thread, where one of these calls out."""
+        rule = op._definition.host_rule
+        assert rule is not None
+        if op not in self._calling_out:
+            return rule(op, *arguments)
+        most = self._most_elements
+
+        def work() -> Any:
+            before = self._most_elements
+            self._limit.elements = most
+            try:
+                return rule(op, *arguments)
+            finally:
+                self._limit.elements = before
+
+        return context.call_out(work)
 
     def _add_free(self, ops: Sequence[Operation], values: Values) -> None:
         """Adds the constants that `ops` take: they belong to no segment."""
@@ -694,21 +714,3 @@ def _handle_bytes(key: str) -> np.ndarray:
     container, _, name = key.rpartition("|")
     text = f"{container or 'localhost'}/{name}"
     return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])
-
-
-def uninitialised(op: Operation | None, key: str) -> errors.FailedPreconditionError:
-    """The error for reading a variable that has no value yet; `op` is what reads it."""
-    container, _, name = key.rpartition("|")
-    if op is not None and any(t._dtype is dtypes.resource for t in op._inputs):
-        message = (
-            f"Error while reading resource variable {name} from Container: {container or 'localhost'}. "
-            "This could mean that the variable was uninitialized. "
-            f"Not found: Resource {container or 'localhost'}/{name}/N10tensorflow3VarE does not exist"
-        )
-    else:
-        message = f"Attempting to use uninitialized value {name}"
-    return errors.FailedPreconditionError(
-        None,
-        op,
-        f"{message}: run its initializer (or tf.global_variables_initializer()), or restore it, in this session first",
-    )
