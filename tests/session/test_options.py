@@ -144,7 +144,9 @@ with tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads={threads})) a
 names = [open(f"/proc/self/task/{{t}}/comm").read().strip() for t in os.listdir("/proc/self/task")]
 print(names.count("tf_XLAEigen"), os.environ["PJRT_NPROC"])
 """
-    environment = {k: v for k, v in os.environ.items() if k != "PJRT_NPROC"}
+    # A pool has at least as many threads as there are devices.
+    others = ("PJRT_NPROC", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    environment = {k: v for k, v in os.environ.items() if k not in others}
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
