@@ -11,7 +11,7 @@ from headrace.api.composites import as_tensor, flatten_composites, pack_composit
 from headrace.api.export import export
 from headrace.api.framework import name_scope
 from headrace.api.fresh_reads import read_inside
-from headrace.api.function_bodies import body_name, call_op, common_shape, share_captures
+from headrace.api.function_bodies import body_name, call_op, common_shape, has_value, share_captures
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, default, raw
@@ -179,7 +179,9 @@ def _choose(graph: Graph, pred: Tensor, branches: list[_Branch]) -> Any:
         )
     if true.is_nothing:
         return op
-    return pack_composites(true.structure, op.outputs)
+    # Each result has a node of its own: who waits for one does not wait for the others.
+    outputs = [raw.Identity(t, name="Merge") if has_value(t) else t for t in op.outputs]
+    return pack_composites(true.structure, outputs)
 
 
 def static_predicate(pred: Any) -> bool | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.core import dtypes
 from headrace.graph import default, raw
 from headrace.graph.func_graph import FuncGraph
 from headrace.graph.graph import Graph
@@ -67,3 +68,8 @@ def copy_notes(source: Tensor, target: Tensor) -> None:
         for key, value in source._extra.items():
             if key != "_captured_from":
                 setattr(target, key, value)
+
+
+def has_value(tensor: Tensor) -> bool:
+    """Whether `tensor` is an array: neither a handle nor a list."""
+    return tensor._dtype not in (dtypes.resource, dtypes.variant)

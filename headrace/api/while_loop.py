@@ -9,7 +9,7 @@ from headrace.api.composites import flatten_composites, pack_composites, parts_o
 from headrace.api.export import export
 from headrace.api.framework import name_scope
 from headrace.api.fresh_reads import read_inside
-from headrace.api.function_bodies import body_name, call_op, copy_notes, share_captures
+from headrace.api.function_bodies import body_name, call_op, copy_notes, has_value, share_captures
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import convert, default, raw
@@ -274,7 +274,7 @@ class _Loop:
         if self.limit is not None:
             outputs = outputs[1:]
         outputs = [
-            raw.Identity(t, name=f"Exit_{i}" if i else "Exit") if _has_value(t) else t
+            raw.Identity(t, name=f"Exit_{i}" if i else "Exit") if has_value(t) else t
             for i, t in enumerate(outputs)
         ]
         result = pack_composites(self.structure, outputs)
@@ -288,10 +288,6 @@ class _Loop:
             if hasattr(self.container, "_fields")
             else self.container(result)
         )
-
-
-def _has_value(tensor: Tensor) -> bool:
-    return tensor._dtype not in (dtypes.resource, dtypes.variant)
 
 
 def _same(a: Any, b: Any) -> bool:

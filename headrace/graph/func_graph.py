@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from headrace.core.dtypes import DType, as_dtype
@@ -32,8 +33,8 @@ class FuncGraph(Graph):
         self.control_outputs: list[Operation] = []
         self.place = ""  # what the body is, for messages: "true_fn", "a while loop"
         self.captures: dict[Tensor, Tensor] = {}
-        # Operations outside that something inside has to wait for: the call waits for them.
-        self.outer_control_inputs: list[Operation] = []
+        # Operations outside that something inside has to wait for, and what stands for them inside: the call waits.
+        self.outer_control_inputs: dict[Operation, Operation] = {}
         self._collections = outer_graph._collections
         self._functions = outer_graph._functions
         self._seed = outer_graph._seed
@@ -152,17 +153,24 @@ class FuncGraph(Graph):
             element = getattr(item, "_as_graph_element", lambda item=item: item)()
             op = element._op if isinstance(element, Tensor) else getattr(element, "op", element)
             if isinstance(op, Operation) and op._graph is not self:
-                self._wait_outside(op)
+                inside += self._wait_outside(op)
             else:
                 inside.append(item)
         return super().control_dependencies(inside)
 
-    def _wait_outside(self, op: Operation) -> None:
-        if op._graph is self.outer_graph:
-            if op not in self.outer_control_inputs:
-                self.outer_control_inputs.append(op)
-        elif isinstance(self.outer_graph, FuncGraph):
-            self.outer_graph._wait_outside(op)
+    def _wait_outside(self, op: Operation) -> list[Operation]:
+        """What inside stands for `op` having run; nothing where all that is inside comes after it anyway."""
+        if op._graph is not self.outer_graph:
+            if not isinstance(self.outer_graph, FuncGraph):
+                return []
+            return [m for o in self.outer_graph._wait_outside(op) for m in self._wait_outside(o)]
+        if any(op in block.control_inputs for block in self.outer_graph._scopes.control):
+            return []
+        if op not in self.outer_control_inputs:
+            name = self.unique_name(f"after_{op._name.rpartition('/')[2]}")
+            with self._at_top():
+                self.outer_control_inputs[op] = self.add_operation(lookup("NoOp"), [], {}, [], name)
+        return [self.outer_control_inputs[op]]
 
 
 class Misplaced(ValueError):
@@ -187,6 +195,13 @@ def misplaced(tensor: Tensor, graph: Graph, user: str) -> str:
         f"Cannot use '{name}' as input to '{node}' because {why}. Return it from there to use it here."
         f"{tensor._op._site_line()}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BoundFunction(attr_value.FunctionRef):
+    """The value of a `func` attr that comes with its function: part of one of the library, which itself is in none."""
+
+    function: Any = None
 
 
 class GraphFunction:
@@ -317,7 +332,8 @@ def functions_of(op: Operation) -> list[tuple[str, GraphFunction]]:
         value = op._attrs.get(spec)
         for reference in value if isinstance(value, list) else [value]:
             if reference is not None:
-                function = function_named(op, reference.name)
+                bound = isinstance(reference, BoundFunction)
+                function = reference.function if bound else function_named(op, reference.name)
                 if definition.derived_rule is not None:
                     function = definition.derived_rule(op, function)
                 found.append((spec, function))

@@ -266,7 +266,10 @@ class OpDef:
     facts(op)                -> something hashable that `lower` finds as `op.facts`: what the graph knows besides attrs
     needs_static(op)         -> which of `static_inputs` this node really needs
 
-    and one for ops that call what is made from a function: derived(op, function) -> the function (a gradient)
+    and two for ops that call functions. derived(op, function) -> the function that is made from it, where that is what is called
+    (a gradient).  demand(op, outputs, needs) -> (inputs, outputs): what runs that ask for some outputs take of the op, by place
+    among what its functions get and give; needs(attr, i, outputs) says which inputs its i-th function `attr` takes for some of
+    its outputs (None: all). Without the rule such a run takes all.
     """
 
     __slots__ = (
@@ -275,6 +278,7 @@ class OpDef:
         "arguments",
         "attr_text",
         "checked_inputs",
+        "demand_rule",
         "derived_rule",
         "dynamic_shape",
         "effects",
@@ -333,6 +337,7 @@ class OpDef:
         self.facts_rule: Callable[..., Any] | None = None
         self.needs_static_rule: Callable[..., Any] | None = None
         self.derived_rule: Callable[..., Any] | None = None
+        self.demand_rule: Callable[..., Any] | None = None
         self._signature: Signature | None = None
         self._function_attrs: tuple[str, ...] | None = None
 
@@ -391,6 +396,11 @@ class OpDef:
     def derived(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Attaches the rule for which function a node calls in place of the one that its attr names."""
         self.derived_rule = rule
+        return rule
+
+    def demand(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Attaches the rule for what a run that asks for some outputs takes of a node that calls functions."""
+        self.demand_rule = rule
         return rule
 
     def static_inputs_of(self, op: Any) -> tuple[str, ...]:

@@ -177,6 +177,7 @@ def _sizes(
     line: list[Operation], place: dict[Operation, int], backward: set[Operation], values: Values
 ) -> tuple[list[int], list[int]]:
     """For each operation the bytes that gradients need of it, and those that are alive behind it for later ones."""
+    used_later = {t for op in backward for t in op._inputs}
     saved, last_use = [0] * len(line), list(range(len(line)))
     bytes_of = [0] * len(line)
     counted: set[int] = set()
@@ -188,13 +189,12 @@ def _sizes(
             counted.add(id(value))
             size = int(value.size) * value.dtype.itemsize
             bytes_of[i] += size
-            for user in tensor._consumers:
-                if user in backward:
-                    saved[i] += size
-                    break
-        for tensor in op._outputs:
-            for user in tensor._consumers:
-                last_use[i] = max(last_use[i], place.get(user, i))
+            if tensor in used_later:
+                saved[i] += size
+    for user, i in place.items():
+        for tensor in user._inputs:
+            if tensor._op in place:
+                last_use[place[tensor._op]] = max(last_use[place[tensor._op]], i)
     changes = [0] * (len(line) + 1)
     for i, size in enumerate(bytes_of):
         changes[i] += size

@@ -13,7 +13,6 @@ from jax import lax
 from headrace import native
 from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape
-from headrace.graph.func_graph import function_named
 from headrace.graph.op_def import Effect, define
 from headrace.lowering import checks, context, loop_body
 from headrace.lowering.deferred_sums import DeferredSums
@@ -65,6 +64,12 @@ stateless_if = define("StatelessIf", *_IF)
 
 if_op.shape(_declared_shapes)
 stateless_if.shape(_declared_shapes)
+
+
+@stateless_if.demand
+@if_op.demand
+def _if_demand(op, outputs, needs):
+    return needs("then_branch", 0, outputs) | needs("else_branch", 0, outputs), outputs
 
 
 @stateless_if.lower
@@ -175,16 +180,26 @@ while_op.shape(_declared_shapes)
 stateless_while.shape(_declared_shapes)
 
 
-def _invariant(op) -> list[bool]:
+@stateless_while.demand
+@while_op.demand
+def _while_demand(op, outputs, needs):
+    kept, looked_at = outputs | needs("cond", 0, None), None
+    while kept != looked_at:
+        looked_at = kept
+        kept = looked_at | needs("body", 0, looked_at)
+    return kept, kept
+
+
+def _invariant(functions) -> list[bool]:
     """For each loop variable whether the body passes it on unchanged."""
-    body = function_named(op, op.attr("body").name).graph
+    body = functions.body_graph("body")
     return [out is into for into, out in zip(body.inputs, body.outputs, strict=True)]
 
 
 @stateless_while.lower
 @while_op.lower
 def _while_lower(op, functions, inputs):
-    fixed = _invariant(op)
+    fixed = _invariant(functions)
     if any(isinstance(v, DeviceList) for v, f in zip(inputs, fixed, strict=True) if not f):
         return _while_with_lists(op, functions, list(inputs), fixed)
     return _while(op, functions, list(inputs), fixed, None)
@@ -256,7 +271,7 @@ def _while_with_lists(op, functions, inputs, fixed):
     trips, final = _count_iterations(op, functions, inputs, fixed)
     if trips == 0:
         return tuple(inputs)
-    most = _most_pops(op, inputs) if trips is None else trips
+    most = _most_pops(functions, inputs) if trips is None else trips
     guess = guessed_room(op) if most is None else None
     exact = final is not None
     growth: dict[int, int] = {}
@@ -301,9 +316,9 @@ def _while_with_lists(op, functions, inputs, fixed):
     return tuple(results)
 
 
-def _most_pops(op, inputs):
+def _most_pops(functions, inputs):
     """A limit on the iterations of a loop that takes an element from a list in each of them, else None."""
-    body = function_named(op, op.attr("body").name).graph
+    body = functions.body_graph("body")
     limits = [
         value.capacity
         for value, into, out in zip(inputs, body.inputs, body.outputs, strict=True)
@@ -351,8 +366,8 @@ def _count_iterations(op, functions, inputs, fixed):
     if not evolving:
         return None, None
     places = sorted(evolving)
-    body = function_named(op, op.attr("body").name).graph
-    conditions = _conjuncts(function_named(op, op.attr("cond").name).graph.outputs[0])
+    body = functions.body_graph("body")
+    conditions = _conjuncts(functions.body_graph("cond").outputs[0])
     _, inside_cond = functions.probe("cond", inputs, known)
     counted = [t for t in conditions if t in inside_cond]
     step = functions.known_part("body", places, [body.outputs[p] for p in places], inside)
@@ -392,7 +407,7 @@ def _while_host(op, functions, inputs):
     if functions.can_compile:
         variables = sums.finish(variables)
         try:
-            return tuple(functions.compiled(_while_lower, variables, _invariant(op)))
+            return tuple(functions.compiled(_while_lower, variables, _invariant(functions)))
         except NotCompilable:
             pass
     while _truth(functions.call("cond", variables)[0]):

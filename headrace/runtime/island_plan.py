@@ -35,7 +35,7 @@ def island_of(
     narrow: Narrow,
 ) -> Island:
     """The island for a segment of the step that runs `ops`. donate: it may write over what it reads."""
-    inside, everything = set(segment.ops), set(ops)
+    inside = set(segment.ops)
     used = {t for op in segment.ops for t in op._inputs}
     free = [op for op in split.free if any(t in used for t in op._outputs)]
     inputs = [
@@ -43,15 +43,16 @@ def island_of(
         for t in dict.fromkeys(t for op in segment.ops for t in op._inputs)
         if t in fed or (t._op not in inside and t._op not in split.free and not is_handle(t))
     ]
-    fetched = set(fetches)
+    wanted = {t for op in ops if op not in inside for t in op._inputs}
+    wanted.update(fetches)
     outputs = [
         t
         for op in segment.ops
         for t in op._outputs
         if t not in fed
         and t._dtype is not dtypes.resource
-        and (t in fetched or any(c not in inside and c in everything for c in t._consumers))
-        and not (t._dtype.is_ref_dtype and t not in fetched)
+        and t in wanted
+        and not (t._dtype.is_ref_dtype and t not in fetches)
     ]
     # A variable that is fetched as it was, and that this island writes: afterwards the old value is gone.
     outputs += [

@@ -30,6 +30,7 @@ from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import double_room
 from headrace.passes.mixed_precision import Narrow
+from headrace.passes.partial_calls import drop_unneeded
 from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, Split, runs_on_host, split
 from headrace.passes.state_order import (
@@ -84,11 +85,15 @@ class Step:
     ) -> None:
         self.graph = graph
         self.mutations = graph._mutations
-        self.fetches, self.targets, self.feeds = tuple(fetches), tuple(targets), tuple(feeds)
         self.resources = resources
         fed = self.fed = frozenset(feeds)
         roots = [t._op for t in fetches if t not in fed]
         self.ops = prune([*roots, *targets], fed)
+        if not partial and any(op._definition.demand_rule is not None for op in self.ops):
+            fetches, targets = drop_unneeded(fetches, targets, fed)
+            roots = [t._op for t in fetches if t not in fed]
+            self.ops = prune([*roots, *targets], fed)
+        self.fetches, self.targets, self.feeds = tuple(fetches), tuple(targets), tuple(feeds)
         if not partial:
             check_fed(self.ops, self.ops, self.fed)
         self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed)

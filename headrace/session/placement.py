@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
+from headrace.passes.partial_calls import original
 from headrace.passes.placer import Placer, cpu_only
 from headrace.passes.segments import is_constant
 from headrace.runtime.devices import Device, default_device
@@ -37,7 +38,9 @@ class Placement:
         """
         count = len(graph._operations)
         placer = self._placer or self._make_placer()
-        wanted = ops if self._pruned else graph._operations[self._seen : count]
+        wanted = (
+            [original(op) for op in ops] if self._pruned else graph._operations[self._seen : count]
+        )
         if len(self._session._devices) == 1 and not self._log:
             # There is one answer for all; only what a program asks for can be wrong.
             wanted = [op for op in wanted if op._device]
@@ -49,7 +52,7 @@ class Placement:
 
     def device_of(self, op: Operation) -> str:
         """The full name of the device of `op`, which has been placed."""
-        found = self._placer.device_of(op) if self._placer is not None else None
+        found = self._placer.device_of(original(op)) if self._placer is not None else None
         return found or self._session._devices[0].name
 
     def device(self, op: Operation) -> Device:
