@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.api.branches import Branch, choose
 from headrace.api.cond import cond
 from headrace.api.export import export
 from headrace.api.framework import name_scope
@@ -120,14 +121,14 @@ def switch_case(
         )
     if not isinstance(branch_index, Tensor) and not hasattr(branch_index, "_as_graph_element"):
         raise TypeError(f"branch_index must a Tensor, got {type(branch_index)}")
-    if default is None:
-        *numbered, (_, default) = sorted(numbered)
-    with name_scope(name, "switch_case", [branch_index]):
+    functions = [action for _, action in sorted(numbered, key=lambda entry: entry[0])]
+    if default is not None:
+        functions.append(default)
+    with name_scope(name, "switch_case", [branch_index]), name_scope("indexed_case"):
         index = convert.convert_to_tensor(branch_index, name="branch_index")
-        function = default
-        for number, action in reversed(numbered):
-            predicate = raw.Equal(
-                index, convert.constant_from_value(number, index.dtype.base_dtype, None)
-            )
-            function = functools.partial(_cond_of_case, predicate, action, function, False)
-        return function()
+        graph = get_default_graph()
+        branches = [
+            Branch(graph, function, f"branch{i}", f"branch {i}", index)
+            for i, function in enumerate(functions)
+        ]
+        return choose("Case", index, branches, lambda names: {"branches": names}, "Identity")

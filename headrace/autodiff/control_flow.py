@@ -1,4 +1,4 @@
-"""Gradients of If, While and calls: functions that run the gradient of a body on what the body kept.
+"""Gradients of If, Case, While and calls: functions that run the gradient of a body on what the body kept.
 
 The gradient of a body is built with `gradients` like that of any graph. Where it uses a value from inside the body, the
 forward operation gets one more output for it: of a branch the value itself, of a loop a list with the value of every
@@ -21,6 +21,7 @@ from headrace.graph.func_graph import (
     FuncGraph,
     call_inputs,
     function_named,
+    functions_of,
     new_function,
     unique_function_name,
 )
@@ -148,15 +149,18 @@ def _call(
     return raw.build_from_parts(graph, definition, inputs, attrs, None)
 
 
-# ---- If
+# ---- If, Case
 
 
-def _if_gradient(op: Operation, *grads: Any) -> list[Any]:
-    """An If over the gradients of the branches."""
+def _branches_of(op: Operation) -> list[FuncGraph]:
+    return [function.graph for _, function in functions_of(op)]
+
+
+def _branch_gradient(op: Operation, *grads: Any) -> list[Any]:
+    """A node of the same type over the gradients of the branches."""
     inputs = list(call_inputs(op))
     graph = default.get_default_graph()
-    then_graph = function_named(op, op.attr("then_branch").name).graph
-    else_graph = function_named(op, op.attr("else_branch").name).graph
+    branches = _branches_of(op)
     known = [
         (i, _dense(g))
         for i, g in enumerate(grads)
@@ -165,15 +169,12 @@ def _if_gradient(op: Operation, *grads: Any) -> list[Any]:
     wanted = [i for i, t in enumerate(inputs) if _has_gradient(t)]
     bodies = []
     results: list[list[Any]] = []
-    for forward, other, attr in (
-        (then_graph, else_graph, "then_branch"),
-        (else_graph, then_graph, "else_branch"),
-    ):
+    for number, forward in enumerate(branches):
         body = _GradientBody(
-            unique_function_name(graph, f"{op._name}_{attr}_grad"),
+            unique_function_name(graph, f"{op._name}_branch{number}_grad"),
             graph,
             forward,
-            _outside_of_branch(op, forward, other),
+            _outside_of_branch(op, number),
         )
         with body.as_default():
             found = gradients(
@@ -195,18 +196,22 @@ def _if_gradient(op: Operation, *grads: Any) -> list[Any]:
                 for k in used
             ]
     captured = _share_captures(bodies)
-    first = op._inputs[0]
     shapes = [_value_type(inputs[wanted[k]])[1] for k in used]
+    names = [new_function(body) for body in bodies]
+    functions = (
+        {"branches": names}
+        if op.type == "Case"
+        else dict(zip(("then_branch", "else_branch"), names, strict=True))
+    )
     call = _call(
-        "If",
+        op.type.removeprefix("Stateless"),
         op,
-        [first],
+        [op._inputs[0]],
         captured,
         {
             "Tin": [t._dtype.base_dtype for t in captured],
             "Tout": [t._dtype.base_dtype for t in bodies[0].outputs],
-            "then_branch": new_function(bodies[0]),
-            "else_branch": new_function(bodies[1]),
+            **functions,
             "output_shapes": [TensorShape.of(d) for d in shapes],
         },
     )
@@ -230,11 +235,11 @@ def _share_captures(bodies: Sequence[FuncGraph]) -> list[Tensor]:
     return list(outer)
 
 
-def _outside_of_branch(
-    op: Operation, forward: FuncGraph, other: FuncGraph
-) -> Callable[[Tensor], Tensor]:
+def _outside_of_branch(op: Operation, number: int) -> Callable[[Tensor], Tensor]:
     """Where a tensor of a branch is to be had outside: an input of the call, or one of its outputs."""
     inputs = list(call_inputs(op))
+    branches = _branches_of(op)
+    forward = branches[number]
 
     def outside(tensor: Tensor) -> Tensor:
         if tensor in forward.inputs:
@@ -242,12 +247,14 @@ def _outside_of_branch(
         for i, output in enumerate(forward.outputs):
             if output is tensor:
                 return op._outputs[i]
-        forward.outputs.append(tensor)
+        for other in branches:
+            if other is forward:
+                forward.outputs.append(tensor)
+                continue
+            with other.as_default(), other.control_dependencies(None):
+                shape = TensorShape.of(tensor._dims)
+                other.outputs.append(raw.FakeParam(dtype=tensor._dtype.base_dtype, shape=shape))
         forward._mutations += 1
-        with other.as_default(), other.control_dependencies(None):
-            other.outputs.append(
-                raw.FakeParam(dtype=tensor._dtype.base_dtype, shape=TensorShape.of(tensor._dims))
-            )
         return _add_output(op, tensor, "Tout")
 
     return outside
@@ -534,8 +541,9 @@ def _call_gradient(op: Operation, *grads: Any) -> list[Any]:
 
 
 for _name, _rule in (
-    ("If", _if_gradient),
-    ("StatelessIf", _if_gradient),
+    ("If", _branch_gradient),
+    ("StatelessIf", _branch_gradient),
+    ("Case", _branch_gradient),
     ("While", _while_gradient),
     ("StatelessWhile", _while_gradient),
     ("PartitionedCall", _call_gradient),

@@ -181,7 +181,8 @@ def misplaced(tensor: Tensor, graph: Graph, user: str) -> str:
     """Why `tensor`, of a body, cannot be used in `graph` (by the node `user`)."""
     source, place = getattr(tensor.graph, "place", ""), getattr(graph, "place", "")
     name = tensor._op._name
-    if source.endswith("_fn") and place.endswith("_fn"):
+    branches = [p.endswith("_fn") or p.startswith("branch ") for p in (source, place)]
+    if all(branches):
         short = name.rpartition("/")[2]
         return f"Tensor {short}:{tensor._index} in {source} is accessed from {place}."
     if not source:

@@ -19,7 +19,13 @@ from headrace.ops import (
     bitwise as bitwise,
 )
 from headrace.ops import (
+    branches as branches,
+)
+from headrace.ops import (
     broadcasting as broadcasting,
+)
+from headrace.ops import (
+    calls as calls,
 )
 from headrace.ops import (
     candidate_sampling as candidate_sampling,
@@ -29,9 +35,6 @@ from headrace.ops import (
 )
 from headrace.ops import (
     comparison as comparison,
-)
-from headrace.ops import (
-    control_flow as control_flow,
 )
 from headrace.ops import (
     convolution as convolution,
@@ -82,6 +85,9 @@ from headrace.ops import (
     linalg as linalg,
 )
 from headrace.ops import (
+    loops as loops,
+)
+from headrace.ops import (
     matmul as matmul,
 )
 from headrace.ops import (
@@ -89,6 +95,9 @@ from headrace.ops import (
 )
 from headrace.ops import (
     normalization as normalization,
+)
+from headrace.ops import (
+    optional as optional,
 )
 from headrace.ops import (
     pad as pad,

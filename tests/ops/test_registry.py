@@ -49,6 +49,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
+            "Case",
             "If",
             "StatelessIf",
             "While",
@@ -56,8 +57,12 @@ TESTED_ELSEWHERE: dict[str, str] = {
             "FakeParam",
             "PartitionedCall",
             "StatefulPartitionedCall",
+            "OptionalFromValue",
+            "OptionalGetValue",
+            "OptionalHasValue",
+            "OptionalNone",
         ),
-        "tests/api/test_control_flow.py, tests/api/test_gradient_tape_and_function.py",
+        "tests/api/test_switch_case.py, tests/api/test_control_flow.py, tests/api/test_gradient_tape_and_function.py",
     ),
     **dict.fromkeys(
         (

@@ -1,9 +1,8 @@
-"""Control flow as calls of functions: If, While, and plain calls. Only the branch that is taken runs."""
+"""Loops as calls of functions: While."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,160 +10,19 @@ import numpy as np
 from jax import lax
 
 from headrace import native
-from headrace.core import dtypes
-from headrace.core.tensor_shape import TensorShape
 from headrace.graph.op_def import Effect, define
 from headrace.lowering import checks, context, loop_body
+from headrace.lowering.calls import declared_shapes, same_types, truth
 from headrace.lowering.deferred_sums import DeferredSums
 from headrace.lowering.loop_products import MovedProducts
 from headrace.lowering.not_compilable import NotCompilable
-from headrace.lowering.tensor_list import DeviceList, HostList, common_room, guessed_room
+from headrace.lowering.tensor_list import DeviceList, guessed_room
 
 # A loop that goes on longer than this in the interpreter, in iterations and in seconds, is worth compiling.
 _INTERPRETED_ITERATIONS = 50
 _INTERPRETED_SECONDS = 0.7
 # Iterations are counted while tracing up to here (a few microseconds each).
 _MOST_COUNTED = 20_000
-
-
-def _declared_shapes(op, *inputs):
-    """The attr `output_shapes`, or nothing known."""
-    declared = op.attr("output_shapes")
-    if not declared:
-        return [None] * len(op.outputs)
-    return [s._dims if isinstance(s, TensorShape) else s for s in declared]
-
-
-def _truth(cond) -> bool:
-    """Whether a condition holds: a true or non-zero scalar, a string or tensor that is not empty."""
-    value = np.asarray(cond)
-    if value.ndim:
-        return value.size > 0
-    item = value[()]
-    return len(item) > 0 if isinstance(item, (bytes, str)) else bool(item)
-
-
-def _same_types(values: list[Any]) -> list[Any]:
-    """Values as arrays without JAX's weak types, as branches and iterations must agree; handles (None) stay."""
-    return [
-        v if v is None or isinstance(v, DeviceList) else jnp.asarray(v, dtype=v.dtype)
-        for v in values
-    ]
-
-
-# ---- If, StatelessIf
-
-_IF = (
-    "cond: Tcond, input: Tin -> output: Tout",
-    "Tcond: type, Tin: list(type) >= 0, Tout: list(type) >= 0, then_branch: func, else_branch: func, "
-    "output_shapes: list(shape) = []",
-)
-if_op = define("If", *_IF, effects=Effect.STATEFUL)
-stateless_if = define("StatelessIf", *_IF)
-
-if_op.shape(_declared_shapes)
-stateless_if.shape(_declared_shapes)
-
-
-@stateless_if.demand
-@if_op.demand
-def _if_demand(op, outputs, needs):
-    return needs("then_branch", 0, outputs) | needs("else_branch", 0, outputs), outputs
-
-
-@stateless_if.lower
-@if_op.lower
-def _if_lower(op, functions, cond, inputs):
-    if isinstance(cond, np.ndarray):
-        return tuple(functions.call("then_branch" if _truth(cond) else "else_branch", inputs))
-    if cond.ndim:
-        return tuple(functions.call("then_branch" if cond.size else "else_branch", inputs))
-    return _branch(
-        op, functions, jnp.where(cond != 0, 0, 1), ["then_branch", "else_branch"], [0, 0], inputs
-    )
-
-
-def _branch(op, functions, index, attrs, numbers, inputs):
-    """One of several branches, as XLA's conditional; variables that any of them writes come out of all of them."""
-    values = _same_types(functions.values())
-    tables: list[list[Any]] = []
-    branches = []
-    rooms = _rooms_of_branches(op, functions, attrs, numbers, inputs)
-    stand_ins = _stand_ins(functions, attrs, numbers, inputs)
-    for attr, number in zip(attrs, numbers, strict=True):
-        body, table = functions.pure(attr, number)
-        tables.append(table)
-
-        place = len(tables) - 1
-
-        def run(body=body, place=place):
-            outputs, written, code = body(values, inputs)
-            for i, like in stand_ins[place].items():
-                outputs[i] = jnp.zeros(like.shape, like.dtype)
-            outputs = [
-                o if r is None else o.with_room_of(r) for o, r in zip(outputs, rooms, strict=True)
-            ]
-            before = sum(len(t) for t in tables[:place])
-            return (
-                _same_types(outputs),
-                written,
-                jnp.where(code > 0, code + before, 0).astype(jnp.int32),
-            )
-
-        branches.append(run)
-    try:
-        outputs, written, code = lax.switch(index, branches)
-    except TypeError as error:
-        raise NotCompilable(op, f"its branches give different types or shapes ({error})") from error
-    functions.write(written)
-    functions.check(code, tables)
-    return tuple(outputs)
-
-
-def _stand_ins(functions, attrs, numbers, inputs):
-    """For each branch its outputs that nobody looks at, and what they are like in the branch that computes them."""
-    bodies = list(zip(attrs, numbers, strict=True))
-    empty = [
-        {
-            i
-            for i, t in enumerate(functions.body_graph(attr, number).outputs)
-            if t._op.type == "FakeParam" and t._dtype is not dtypes.variant
-            if t._dims is None or None in t._dims
-        }
-        for attr, number in bodies
-    ]
-    found = [{} for _ in bodies]
-    if not any(empty):
-        return found
-    known = [isinstance(v, np.ndarray) for v in inputs]
-    outputs = [functions.probe(attr, inputs, known, number)[0] for attr, number in bodies]
-    for place, places in enumerate(empty):
-        for i in places:
-            real = (o[i] for o, e in zip(outputs, empty, strict=True) if i not in e)
-            found[place][i] = next(real, outputs[place][i])
-    return found
-
-
-def _rooms_of_branches(op, functions, attrs, numbers, inputs):
-    """For each output that is a list: one with the room that the lists of all branches need; None for the others."""
-    kinds = op.attr("Tout")
-    if dtypes.variant not in kinds:
-        return [None] * len(kinds)
-    known = [isinstance(v, np.ndarray) for v in inputs]
-    outputs = [
-        functions.probe(attr, inputs, known, number)[0]
-        for attr, number in zip(attrs, numbers, strict=True)
-    ]
-    return [
-        common_room(lists) if isinstance(lists[0], DeviceList) else None
-        for lists in zip(*outputs, strict=True)
-    ]
-
-
-@stateless_if.host
-@if_op.host
-def _if_host(op, functions, cond, inputs):
-    return tuple(functions.call("then_branch" if _truth(cond) else "else_branch", inputs))
 
 
 # ---- While, StatelessWhile
@@ -176,8 +34,8 @@ _WHILE = (
 while_op = define("While", *_WHILE, effects=Effect.STATEFUL)
 stateless_while = define("StatelessWhile", *_WHILE)
 
-while_op.shape(_declared_shapes)
-stateless_while.shape(_declared_shapes)
+while_op.shape(declared_shapes)
+stateless_while.shape(declared_shapes)
 
 
 @stateless_while.demand
@@ -210,8 +68,8 @@ def _while(op, functions, inputs, fixed, trips, room=None, most=None):
 
     most: about how many iterations there are where lists are carried; then products are moved out of the loop.
     """
-    values = _same_types(functions.values())
-    start = _same_types([v for v, f in zip(inputs, fixed, strict=True) if not f])
+    values = same_types(functions.values())
+    start = same_types([v for v, f in zip(inputs, fixed, strict=True) if not f])
     condition, _ = functions.pure("cond")
     moved = None if most is None else MovedProducts(functions, inputs, fixed, most, trips)
     body, table = functions.pure("body", overrides=moved.overrides if moved else None)
@@ -239,7 +97,7 @@ def _while(op, functions, inputs, fixed, trips, room=None, most=None):
         with loop_body.traced():
             outputs, written, failed = body(state_of(written), merged(changing))
         code = jnp.where(code > 0, code, failed)
-        left = _same_types([v for v, f in zip(outputs, fixed, strict=True) if not f])
+        left = same_types([v for v, f in zip(outputs, fixed, strict=True) if not f])
         return left, written, code, moved.buffers if moved else []
 
     carry = (start, [values[p] for p in places], jnp.int32(0), moved.buffers if moved else [])
@@ -377,7 +235,7 @@ def _count_iterations(op, functions, inputs, fixed):
     exact = len(counted) == len(conditions)
     values = [inputs[i] for i in places]
     for trips in range(_MOST_COUNTED):
-        if not all(_truth(answer) for answer in test(values)):
+        if not all(truth(answer) for answer in test(values)):
             return trips, dict(zip(places, values, strict=True)) if exact else None
         values = step(values)
     return None, None
@@ -399,7 +257,7 @@ def _while_host(op, functions, inputs):
     start = time.monotonic()
     iterations = 0
     while iterations < _INTERPRETED_ITERATIONS or time.monotonic() - start < _INTERPRETED_SECONDS:
-        if not _truth(functions.call("cond", variables)[0]):
+        if not truth(functions.call("cond", variables)[0]):
             return tuple(sums.finish(variables))
         context.check()
         variables = sums.call(variables)
@@ -410,91 +268,7 @@ def _while_host(op, functions, inputs):
             return tuple(functions.compiled(_while_lower, variables, _invariant(functions)))
         except NotCompilable:
             pass
-    while _truth(functions.call("cond", variables)[0]):
+    while truth(functions.call("cond", variables)[0]):
         context.check()
         variables = sums.call(variables)
     return tuple(sums.finish(variables))
-
-
-# ---- PartitionedCall, StatefulPartitionedCall
-
-_CALL = (
-    "args: Tin -> output: Tout",
-    "Tin: list(type) >= 0, Tout: list(type) >= 0, f: func, config: string = '', config_proto: string = '', "
-    "executor_type: string = ''",
-)
-partitioned_call = define("PartitionedCall", *_CALL)
-stateful_partitioned_call = define("StatefulPartitionedCall", *_CALL, effects=Effect.STATEFUL)
-
-
-@stateful_partitioned_call.shape
-@partitioned_call.shape
-def _call_shape(op, inputs):
-    function = op.graph._functions.get(op.attr("f").name)
-    if function is None:
-        return [None] * len(op.outputs)
-    return [t._dims for t in function.graph.outputs[: len(op.outputs)]]
-
-
-@stateful_partitioned_call.host
-@stateful_partitioned_call.lower
-@partitioned_call.host
-@partitioned_call.lower
-def _call_lower(op, functions, inputs):
-    # Gradients of another call may have given the function more outputs than this one has.
-    return tuple(functions.call("f", inputs)[: len(op.attr("Tout"))])
-
-
-# ---- SymbolicGradient: calls the gradient of the function that it names
-
-symbolic_gradient = define(
-    "SymbolicGradient",
-    "input: Tin -> output: Tout",
-    "Tin: list(type) >= 1, Tout: list(type) >= 1, f: func",
-)
-
-
-@symbolic_gradient.shape
-def _symbolic_gradient_shape(op, inputs):
-    return inputs[: len(op.outputs)]
-
-
-@symbolic_gradient.host
-@symbolic_gradient.lower
-def _symbolic_gradient_lower(op, functions, inputs):
-    results = functions.call("f", inputs)
-    wanted = len(op.attr("Tout"))
-    if len(results) != wanted:
-        raise op.invalid(
-            f"SymGrad expects to return {wanted} tensors, but get {len(results)} instead"
-        )
-    return tuple(results)
-
-
-# ---- FakeParam: stands for what only the other branch computes
-
-fake_param = define("FakeParam", "-> output: dtype", "dtype: type, shape: shape")
-
-
-@fake_param.shape
-def _fake_param_shape(op):
-    return op.attr("shape")._dims
-
-
-@fake_param.lower
-def _fake_param_lower(op):
-    if op.attr("dtype") is dtypes.variant:
-        return DeviceList(None, None, 0)
-    return _fake_param_host(op)
-
-
-@fake_param.host
-def _fake_param_host(op):
-    if op.attr("dtype") is dtypes.variant:
-        return HostList(None, ())
-    dims = op.attr("shape")._dims
-    shape = () if dims is None else tuple(d or 0 for d in dims)
-    return np.zeros(shape, op.attr("dtype").np_dtype)
-
-
-fake_param.not_differentiable()
