@@ -29,6 +29,7 @@ from headrace.api.legacy_graph import (
 from headrace.api.legacy_stacks import STACK_OPS, stacks_as_lists, without_order
 from headrace.api.legacy_tensor_arrays import arrays_as_lists
 from headrace.api.while_loop import while_loop
+from headrace.core import errors
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import import_graph_def as importing
 from headrace.graph.tensor import Tensor
@@ -38,13 +39,23 @@ Known = dict[str, Tensor]
 
 
 def convert(graph_def: Any) -> tuple[list[Any], dict[str, importing.Unit]] | None:
-    """The nodes of a GraphDef without old control flow, and its loops and branches; None where there are none.
+    """The nodes of a GraphDef without old control flow, and its loops and branches; None where it stays as it is.
 
-    Raises tf.errors.UnimplementedError: control flow that neither `tf.cond` and `tf.while_loop` nor their gradients
-    made.
+    That is where there is none, and where Switch and Merge nodes are no `tf.cond`: they then run one by one.
+    Raises tf.errors.UnimplementedError: loops that neither `tf.while_loop` nor its gradient made.
     """
-    if not any(_is_old(node) for node in graph_def.node):
+    old = [node for node in graph_def.node if _is_old(node)]
+    if not old:
         return None
+    try:
+        return _converted(graph_def)
+    except errors.UnimplementedError:
+        if all(kind_of(node) in ("Switch", "Merge") for node in old):
+            return None
+        raise
+
+
+def _converted(graph_def: Any) -> tuple[list[Any], dict[str, importing.Unit]]:
     nodes = []
     for node in graph_def.node:
         copy = node_def_pb2.NodeDef()

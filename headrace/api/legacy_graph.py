@@ -335,7 +335,13 @@ class LegacyGraph:
 
     def _meeting_place(self, merge: Any, places: Sequence[Place | None]) -> Place | None:
         """Where a Merge of the two sides of a conditional is."""
-        if None in places or len(places) != 2:
+        if len(places) != 2:
+            raise errors.UnimplementedError(
+                None,
+                None,
+                f"Merge node {merge.name!r} of the GraphDef is no end of a tf.cond: it has {len(places)} inputs",
+            )
+        if None in places:
             return None
         longest = max(places, key=len)  # type: ignore[arg-type]
         if not longest or not isinstance(longest[-1], InBranch):
@@ -405,4 +411,6 @@ class LegacyGraph:
                 assert isinstance(step, InBranch)
                 pair = (first, second) if step.side == number else (second, first)
                 return step.pred, *pair
-        raise AssertionError(f"{merge.name} is at {around}, as are its inputs")
+        raise errors.UnimplementedError(
+            None, None, f"Merge node {merge.name!r} of the GraphDef is no end of a tf.cond"
+        )

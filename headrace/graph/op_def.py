@@ -36,6 +36,18 @@ class Effect:
     SOURCE = 1 << 5  # has a value only when fed (Placeholder)
 
 
+class Flow:
+    """How an op moves tensors that may be dead, or between frames of a loop; what other ops get from dead tensors is dead."""
+
+    NONE = ""
+    SWITCH = "switch"  # the output that the predicate does not choose is dead
+    MERGE = "merge"  # takes the first input that is not dead
+    ENTER = "enter"  # into the first iteration of a frame
+    EXIT = "exit"  # out of a frame
+    NEXT = "next"  # into the next iteration
+    PASS = "pass"  # its input as it is
+
+
 # Effects of ops that may still be computed ahead: a failure is then met where it would have been.
 MAY_FAIL = Effect.FALLIBLE | Effect.INTEGER_FALLIBLE
 
@@ -283,6 +295,7 @@ class OpDef:
         "dynamic_shape",
         "effects",
         "facts_rule",
+        "flow",
         "gradient_rule",
         "host_only",
         "host_rule",
@@ -314,6 +327,7 @@ class OpDef:
         checked_inputs: tuple[str, ...],
         known_strings: bool,
         waits: bool = False,
+        flow: str = Flow.NONE,
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -327,6 +341,7 @@ class OpDef:
         self.checked_inputs = checked_inputs
         self.known_strings = known_strings
         self.waits = waits
+        self.flow = flow
         self.shape_rule: Callable[..., Any] | None = None
         self.lower_rule: Callable[..., Any] | None = None
         self.host_rule: Callable[..., Any] | None = None
@@ -455,6 +470,7 @@ def define(
     checked_inputs: Sequence[str] = (),
     known_strings: bool = False,
     waits: bool = False,
+    flow: str = Flow.NONE,
 ) -> OpDef:
     """Registers an op type and returns its record, to which the rules are then attached.
 
@@ -465,6 +481,7 @@ def define(
     checked_inputs: for Effect.FALLIBLE, the arguments whose values can make it fail; none given: any of them.
     known_strings: `lower` takes strings that are constants of the graph (messages).
     waits: the host rule may take any time (a function of the program, a queue); it does so in `context.call_out`.
+    flow: a node of old control flow; runs with such nodes are those of `runtime/flow_step.py`.
     Raises ValueError: the name is taken.
     """
     if name in REGISTRY:
@@ -482,6 +499,7 @@ def define(
         tuple(checked_inputs),
         known_strings,
         waits,
+        flow,
     )
     REGISTRY[name] = definition
     return definition

@@ -193,6 +193,9 @@ from headrace.ops import (
     summary_ops as summary_ops,
 )
 from headrace.ops import (
+    switch as switch,
+)
+from headrace.ops import (
     tensor_list as tensor_list,
 )
 from headrace.ops import (

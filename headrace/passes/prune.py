@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterable
 
 from headrace.core import errors
+from headrace.graph.op_def import Flow
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 
@@ -48,7 +49,9 @@ def _topological(
     pending: dict[Operation, int] = {}
     after: dict[Operation, list[Operation]] = {}
     for op in ops:
+        # What goes back to the next iteration is no reason to wait.
         before = {t._op for t in op._inputs if t not in fed}
+        before = {s for s in before if s._definition.flow != Flow.NEXT}
         before.update(c for c in op._control_inputs if c in needed)
         pending[op] = len(before)
         for source in before:

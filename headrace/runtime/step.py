@@ -202,6 +202,11 @@ class Step:
     # ---- running
 
     @property
+    def has_old_control_flow(self) -> bool:
+        """Whether the step has nodes whose outputs may be dead: it then runs as a FlowStep."""
+        return any(op._definition.flow for op in self.ops)
+
+    @property
     def direct(self) -> Callable[[list[Any]], list[Any]] | None:
         """What runs the step whatever the shapes of its feeds; None while `run` has something to decide."""
         return self._compiled if self._shapes is None else None

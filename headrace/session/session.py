@@ -19,6 +19,7 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering.jax_adapter import ARRAY
 from headrace.runtime import devices
 from headrace.runtime.device_step import DeviceStep
+from headrace.runtime.flow_step import FlowStep
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
 from headrace.session import feeds as feeding
@@ -238,6 +239,8 @@ class BaseSession:
         """Plans a step, over several devices where its operations are on several."""
         parts = self._graph, parsed.tensors, parsed.targets, tensors, self._resources
         step = Step(*parts)
+        if step.has_old_control_flow:
+            return FlowStep(*parts)
         device_of = self._device_of(step.ops)
         if device_of is not None:
             step = DeviceStep(*parts, device_of=device_of)
@@ -251,10 +254,10 @@ class BaseSession:
             self._placement.place(self._graph, ops)
         return None if self._placement.on_default_device(ops) else self._placement.device
 
-    def _interruptible(self, prepared: _Prepared) -> DeviceStep:
+    def _interruptible(self, prepared: _Prepared) -> DeviceStep | FlowStep:
         """The step as one that can be left before its end: another thread runs it, whatever its devices."""
         step = prepared.step
-        if isinstance(step, DeviceStep):
+        if isinstance(step, (DeviceStep, FlowStep)):
             return step
         if prepared.interruptible is None:
             prepared.interruptible = DeviceStep(

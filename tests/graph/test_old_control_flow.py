@@ -107,17 +107,28 @@ def test_collections_of_a_meta_graph_go_without_what_lies_inside_of_loops():
     assert [t.name for t in tf.get_collection("mine")] == ["train", "loss:0"]
 
 
-def test_control_flow_that_no_function_made_is_refused():
+def test_loops_that_no_function_made_are_refused():
     graph_def = tf.GraphDef()
-    p = graph_def.node.add(name="p", op="Placeholder")
-    p.attr["dtype"].type = tf.bool.as_datatype_enum
-    m = graph_def.node.add(name="m", op="Merge", input=["p", "p"])
-    m.attr["T"].type, m.attr["N"].i = tf.bool.as_datatype_enum, 2
-    with pytest.raises(
-        tf.errors.UnimplementedError,
-        match=r"Merge node 'm' of the GraphDef is no end of a tf\.cond",
-    ):
+    x = graph_def.node.add(name="x", op="Placeholder")
+    e = graph_def.node.add(name="e", op="Enter", input=["x"])
+    for node, attr in ((x, "dtype"), (e, "T")):
+        node.attr[attr].type = tf.float32.as_datatype_enum
+    e.attr["frame_name"].s = b"f"
+    with pytest.raises(tf.errors.UnimplementedError, match="frame 'f' of the GraphDef is no loop"):
         tf.import_graph_def(graph_def)
+
+
+def test_branches_that_no_function_made_stay_as_they_are():
+    with tf.Graph().as_default() as graph:
+        p, x = tf.placeholder(tf.bool, [], name="p"), tf.placeholder(tf.float32, [], name="x")
+        sides = tf.raw_ops.Switch(data=x, pred=p)
+        tf.raw_ops.Merge(inputs=[sides[0] * 2.0, sides[0] + 1.0, sides[1]], name="m")
+        graph_def = graph.as_graph_def()
+    with tf.Graph().as_default():
+        p, x, m, i = tf.import_graph_def(graph_def, return_elements=["p:0", "x:0", "m:0", "m:1"])
+        with tf.Session() as session:
+            assert session.run([m, i], {p: True, x: 3.0}) == [3.0, 2]
+            assert session.run([m, i], {p: False, x: 3.0}) in ([6.0, 0], [4.0, 1])
 
 
 def test_stacks_that_no_gradient_made_are_refused():

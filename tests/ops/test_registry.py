@@ -49,6 +49,12 @@ TESTED_ELSEWHERE: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
+            "Enter Exit LoopCond Merge NextIteration RefEnter RefExit RefMerge RefNextIteration RefSwitch Switch"
+        ).split(),
+        "tests/runtime/test_flow_steps.py",
+    ),
+    **dict.fromkeys(
+        (
             "Case",
             "If",
             "StatelessIf",
