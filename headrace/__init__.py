@@ -4,6 +4,7 @@ import sys as _sys
 
 import headrace.api
 import headrace.contrib
+import headrace.data
 import headrace.distribute
 import headrace.keras
 import headrace.layers

@@ -188,6 +188,9 @@ from headrace.api import (
     tensor_array as tensor_array,
 )
 from headrace.api import (
+    tensor_array_spec as tensor_array_spec,
+)
+from headrace.api import (
     variable_scope as variable_scope,
 )
 from headrace.api import (

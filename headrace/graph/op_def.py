@@ -300,6 +300,7 @@ class OpDef:
         "host_only",
         "host_rule",
         "initial_state_rule",
+        "keeps_functions",
         "known_strings",
         "lower_rule",
         "name",
@@ -328,6 +329,7 @@ class OpDef:
         known_strings: bool,
         waits: bool = False,
         flow: str = Flow.NONE,
+        keeps_functions: bool = False,
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -342,6 +344,7 @@ class OpDef:
         self.known_strings = known_strings
         self.waits = waits
         self.flow = flow
+        self.keeps_functions = keeps_functions
         self.shape_rule: Callable[..., Any] | None = None
         self.lower_rule: Callable[..., Any] | None = None
         self.host_rule: Callable[..., Any] | None = None
@@ -440,7 +443,8 @@ class OpDef:
     def function_attrs(self) -> tuple[str, ...]:
         """The attrs that name functions which the op calls."""
         if self._function_attrs is None:
-            found = self.signature.attrs.values() if "func" in self.attr_text else ()
+            calls = "func" in self.attr_text and not self.keeps_functions
+            found = self.signature.attrs.values() if calls else ()
             self._function_attrs = tuple(s.name for s in found if "func" in s.kind)
         return self._function_attrs
 
@@ -471,6 +475,7 @@ def define(
     known_strings: bool = False,
     waits: bool = False,
     flow: str = Flow.NONE,
+    keeps_functions: bool = False,
 ) -> OpDef:
     """Registers an op type and returns its record, to which the rules are then attached.
 
@@ -482,6 +487,7 @@ def define(
     known_strings: `lower` takes strings that are constants of the graph (messages).
     waits: the host rule may take any time (a function of the program, a queue); it does so in `context.call_out`.
     flow: a node of old control flow; runs with such nodes are those of `runtime/flow_step.py`.
+    keeps_functions: the functions that its attrs name are not called by the op: it hands them on, with variables that they use.
     Raises ValueError: the name is taken.
     """
     if name in REGISTRY:
@@ -500,6 +506,7 @@ def define(
         known_strings,
         waits,
         flow,
+        keeps_functions,
     )
     REGISTRY[name] = definition
     return definition

@@ -48,6 +48,11 @@ def current_step() -> Any:
     return _current.step
 
 
+def current_run() -> Run | None:
+    """The run that this thread works for, or None."""
+    return _current.run
+
+
 def call_out(function: Callable[..., Any], *arguments: Any) -> Any:
     """What `function(*arguments)` gives, which may take any time: the run can be left meanwhile.
 

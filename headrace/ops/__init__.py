@@ -46,6 +46,9 @@ from headrace.ops import (
     cudnn_rnn as cudnn_rnn,
 )
 from headrace.ops import (
+    datasets as datasets,
+)
+from headrace.ops import (
     diagnostic as diagnostic,
 )
 from headrace.ops import (

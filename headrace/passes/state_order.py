@@ -251,7 +251,8 @@ def _uses_of(
             takes_handle = argument.is_ref or tensor._dtype is dtypes.resource
             writes = takes_handle and argument.name in definition.writes
             # Passing a handle on (Identity of a resource) reads nothing.
-            passes_on = takes_handle and not writes and any(is_handle(t) for t in op._outputs)
+            passes_on = takes_handle and not writes
+            passes_on &= definition.keeps_functions or any(is_handle(t) for t in op._outputs)
             reads = not passes_on and not (writes and argument.name in definition.overwrites)
             old = found.get(key, (False, False))
             found[key] = (old[0] or reads, old[1] or writes)

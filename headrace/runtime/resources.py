@@ -46,6 +46,10 @@ class ResourceStore:
                 self._objects[key] = make()
             return self._objects[key]
 
+    def find(self, key: Any) -> Any:
+        """The host's resource of this key, or None."""
+        return self._objects.get(key)
+
     def objects(self) -> dict[Any, Any]:
         """A copy of the host's resources by key."""
         with self._guard:
@@ -74,12 +78,16 @@ class ResourceStore:
         with self._guard:
             self._when_closed.pop(key, None)
 
-    def close(self) -> None:
-        """Stops what waits or runs, and forgets everything."""
+    def stop(self) -> None:
+        """Stops what waits or runs."""
         with self._guard:
             self.closed = True
             callbacks = list(self._when_closed.values())
             self._when_closed.clear()
         for callback in callbacks:
             callback()
+
+    def close(self) -> None:
+        """Stops what waits or runs, and forgets everything."""
+        self.stop()
         self.clear()

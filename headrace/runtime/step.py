@@ -35,6 +35,7 @@ from headrace.passes.prune import prune
 from headrace.passes.segments import Segment, Split, runs_on_host, split
 from headrace.passes.state_order import (
     INITIAL,
+    Binding,
     StateOrder,
     is_handle,
     names_variable,
@@ -82,21 +83,22 @@ class Step:
         feeds: Sequence[Tensor],
         resources: ResourceStore,
         partial: bool = False,
+        binding: Binding | None = None,
     ) -> None:
         self.graph = graph
         self.mutations = graph._mutations
         self.resources = resources
         fed = self.fed = frozenset(feeds)
         roots = [t._op for t in fetches if t not in fed]
-        self.ops = prune([*roots, *targets], fed)
+        self.ops = prune([*roots, *targets], fed.union(binding or ()))
         if not partial and any(op._definition.demand_rule is not None for op in self.ops):
             fetches, targets = drop_unneeded(fetches, targets, fed)
             roots = [t._op for t in fetches if t not in fed]
-            self.ops = prune([*roots, *targets], fed)
+            self.ops = prune([*roots, *targets], fed.union(binding or ()))
         self.fetches, self.targets, self.feeds = tuple(fetches), tuple(targets), tuple(feeds)
         if not partial:
             check_fed(self.ops, self.ops, self.fed)
-        self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed)
+        self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed, binding)
         self.split = self._cut()
         self._runs: dict[Any, int] = {}
         self._lock = threading.Lock()
@@ -198,6 +200,12 @@ class Step:
         for cell, op in self._needs:
             if cell.value is None:
                 raise uninitialised(op, cell.key)
+
+    def kept_functions(self) -> Any:
+        """What runs the functions that a dataset keeps, for one iterator: see `function_step.Functions`."""
+        from headrace.runtime.function_step import Functions
+
+        return Functions(self.resources)
 
     # ---- running
 

@@ -409,8 +409,11 @@ class BaseSession:
             self._resources.close()
 
     def __del__(self) -> None:
-        # Nothing outside this object holds the session's state: there is nothing to release.
+        # Threads that work ahead for the session's iterators hold its state but not the session: they end with it.
         self._closed = True
+        resources = getattr(self, "_resources", None)
+        if resources is not None:
+            resources.stop()
 
     def as_default(self) -> Any:
         """A block in which this is the default session of the thread; leaving it does not close the session."""

@@ -82,6 +82,11 @@ TESTED_ELSEWHERE: dict[str, str] = {
         ),
         "tests/api/test_sparse.py",
     ),
+    **{
+        name: "tests/datasets"
+        for name, definition in REGISTRY.items()
+        if getattr(definition.host_rule, "__module__", "").startswith("headrace.ops.datasets")
+    },
     "Const": "tests/api",
     "GatherTree": "tests/contrib/test_seq2seq.py",
     **dict.fromkeys(
