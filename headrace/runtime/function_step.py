@@ -24,6 +24,7 @@ from headrace.runtime.host_rules import MOST_ELEMENTS_ONCE
 from headrace.runtime.instructions import ready
 from headrace.runtime.resources import Cell, ResourceStore
 from headrace.runtime.step import Step
+from headrace.runtime.waiting import calls_out
 
 # A call that takes less than this is not worth a program: calling one costs a part of it.
 _SLOW_SECONDS = 3e-4
@@ -85,6 +86,11 @@ class FunctionStep(Step):
         targets = graph.control_outputs
         super().__init__(graph, outputs, targets, given, store, binding=binding)
         self.has_generators = bool(self.order.generators)
+        # Whether a call may take long without computing: it calls Python.
+        self.waits = any(
+            op._definition.waits or (op._definition.function_attrs and calls_out(op))
+            for op in self.ops
+        )
         self._instructions: list[Any] | None = None
         self._constants: Values = {}
         self._is_pure = False
@@ -98,11 +104,6 @@ class FunctionStep(Step):
     def _most_elements(self) -> int:
         # Elements of a dataset often have shapes of their own, for each of which a kernel would be compiled.
         return MOST_ELEMENTS_ONCE
-
-    @property
-    def waits(self) -> bool:
-        """Whether a call may take long without computing: it calls Python, or looks into files."""
-        return self.may_wait
 
     @property
     def seconds(self) -> float:
