@@ -10,6 +10,9 @@ from headrace.data import (
     dataset_v1 as dataset_v1,
 )
 from headrace.data import (
+    experimental as experimental,
+)
+from headrace.data import (
     iterator as iterator,
 )
 from headrace.data import (

@@ -13,10 +13,16 @@ from headrace.ops.datasets import (
     cache as cache,
 )
 from headrace.ops.datasets import (
+    choice as choice,
+)
+from headrace.ops.datasets import (
     files as files,
 )
 from headrace.ops.datasets import (
     functional as functional,
+)
+from headrace.ops.datasets import (
+    grouping as grouping,
 )
 from headrace.ops.datasets import (
     iterators as iterators,

@@ -14,6 +14,7 @@ from headrace.ops.datasets.dataset import (
     Dataset,
     Element,
     GetNext,
+    Held,
     IteratorContext,
     as_array,
     dataset_of,
@@ -271,6 +272,11 @@ class _SparseBatch(Dataset):
 
 
 @define_dataset(
+    "ExperimentalDenseToSparseBatchDataset",
+    "input_dataset: variant, batch_size: int64, row_shape: int64",
+    TYPES,
+)
+@define_dataset(
     "DenseToSparseBatchDataset",
     "input_dataset: variant, batch_size: int64, row_shape: int64",
     TYPES,
@@ -314,25 +320,10 @@ class _Unbatch(Dataset):
         return inner if inner in (0, INFINITE) else -2
 
 
+@define_dataset("ExperimentalUnbatchDataset", "input_dataset: variant", TYPES)
 @define_dataset("UnbatchDataset", "input_dataset: variant", TYPES)
 def _unbatch_dataset(op, source):
     return _Unbatch(op, dataset_of(op, source))
-
-
-class _Held(Dataset):
-    """Elements that are there already: those of a window, one component of them."""
-
-    def __init__(self, op, elements, types, shapes):
-        super().__init__(op)
-        self._elements, self.types, self.shapes = elements, types, shapes
-        self.kind = "WindowDataset"
-
-    def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
-        elements = iter(self._elements)
-        return lambda: next(elements, None)
-
-    def cardinality(self) -> int:
-        return len(self._elements)
 
 
 class _Window(Dataset):
@@ -370,7 +361,7 @@ class _Window(Dataset):
             del buffer[: self._shift]
             types, shapes = self.source.types, self.source.shapes
             return tuple(
-                as_array(_Held(self.op, [(c,) for c in parts], types[i : i + 1], shapes[i : i + 1]))
+                as_array(Held(self.op, [(c,) for c in parts], types[i : i + 1], shapes[i : i + 1]))
                 for i, parts in enumerate(zip(*window, strict=True))
             )
 

@@ -147,6 +147,28 @@ class Dataset:
         return self.inputs[0]
 
 
+class Held(Dataset):
+    """Elements that are there already: those of a window."""
+
+    def __init__(
+        self,
+        op: Operation,
+        elements: Sequence[Element],
+        types: Sequence[Any],
+        shapes: Sequence[TensorShape],
+    ) -> None:
+        super().__init__(op)
+        self._elements, self.types, self.shapes = elements, types, shapes
+        self.kind = "WindowDataset"
+
+    def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
+        elements = iter(self._elements)
+        return lambda: next(elements, None)
+
+    def cardinality(self) -> int:
+        return len(self._elements)
+
+
 class Captured:
     """A function that a dataset keeps, with the values that it captured."""
 

@@ -274,21 +274,29 @@ def _model_dataset(op, source):
     return _PassOn(op, dataset_of(op, source))
 
 
-@define_dataset(
-    "MaxIntraOpParallelismDataset",
-    "input_dataset: variant, max_intra_op_parallelism: int64",
-    TYPES,
-)
-@define_dataset("PrivateThreadPoolDataset", "input_dataset: variant, num_threads: int64", TYPES)
 def _threads_dataset(op, source, count):
-    if scalar_argument(op, count, op.inputs[1].op.name) <= 0:
-        raise op.invalid(f"`{op._definition.signature.inputs[1].name}` must be greater than 0")
+    name = op._definition.signature.inputs[1].name
+    if scalar_argument(op, count, name) <= 0:
+        raise op.invalid(f"`{name}` must be greater than 0")
     return _PassOn(op, dataset_of(op, source))
 
 
-@define_dataset("NonSerializableDataset", "input_dataset: variant", TYPES)
 def _non_serializable_dataset(op, source):
     return _PassOn(op, dataset_of(op, source))
+
+
+for _prefix in ("", "Experimental"):
+    define_dataset(
+        f"{_prefix}MaxIntraOpParallelismDataset",
+        "input_dataset: variant, max_intra_op_parallelism: int64",
+        TYPES,
+    )(_threads_dataset)
+    define_dataset(
+        f"{_prefix}PrivateThreadPoolDataset", "input_dataset: variant, num_threads: int64", TYPES
+    )(_threads_dataset)
+    define_dataset(f"{_prefix}NonSerializableDataset", "input_dataset: variant", TYPES)(
+        _non_serializable_dataset
+    )
 
 
 class _Optimized(_PassOn):

@@ -231,6 +231,7 @@ class _Random(Dataset):
         return INFINITE
 
 
+@define_dataset("ExperimentalRandomDataset", "seed: int64, seed2: int64", TYPES, stateful=True)
 @define_dataset("RandomDataset", "seed: int64, seed2: int64", TYPES, stateful=True)
 def _random_dataset(op, seed, seed2):
     return _Random(op, seed, seed2)
