@@ -14,9 +14,10 @@ from headrace.api.control_flow_basic import group
 from headrace.api.export import export
 from headrace.api.variable_base import Variable
 from headrace.core import dtypes
+from headrace.data.dataset import DatasetV2
 from headrace.distribute import context, reduction
 from headrace.distribute.context import ReduceOp
-from headrace.distribute.inputs import CallableIterator
+from headrace.distribute.inputs import CallableIterator, DatasetIterator
 from headrace.distribute.replica import ReplicaContext, in_one_replica
 from headrace.distribute.values import (
     Mirrored,
@@ -115,17 +116,29 @@ class Strategy:
     ) -> Any:
         """An iterator over what a function makes for each replica.
 
-        input_fn: called with an InputContext, returns a function without arguments, which returns the tensors of one
-        replica. Raises ValueError: another mode, or input_fn returned something else.
+        input_fn: called with an InputContext, returns a dataset of a replica's batches, or a function without arguments,
+        which returns the tensors of one replica. Raises ValueError: another mode, or input_fn returned something else.
         """
         if replication_mode is not InputReplicationMode.PER_WORKER:
             raise ValueError(
                 f"Input replication mode not supported: {replication_mode}; it must be PER_WORKER"
             )
         made = input_fn(InputContext(1, 0, self.num_replicas_in_sync))
+        if isinstance(made, DatasetV2):
+            return DatasetIterator(made, self._extended.worker_devices, split=False)
         if not callable(made):
-            raise ValueError(f"input_fn must return a callable, got {made!r}")
+            raise ValueError(f"input_fn must return a tf.data.Dataset or a callable, got {made!r}")
         return CallableIterator(made, self._extended.worker_devices)
+
+    def make_dataset_iterator(self, dataset: Any) -> Any:
+        """An iterator over a dataset of batches, of each of which every replica gets a part.
+
+        The number of replicas has to divide the size of the batches. Raises TypeError: no dataset. ValueError: elements
+        that are no batches of dense tensors, or batches of another size.
+        """
+        if not isinstance(dataset, DatasetV2):
+            raise TypeError(f"make_dataset_iterator needs a tf.data.Dataset, got {dataset!r}")
+        return DatasetIterator(dataset, self._extended.worker_devices, split=True)
 
     def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
         """The sum or mean of the values of the replicas, as one tensor.
