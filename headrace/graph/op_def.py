@@ -282,6 +282,9 @@ class OpDef:
     (a gradient).  demand(op, outputs, needs) -> (inputs, outputs): what runs that ask for some outputs take of the op, by place
     among what its functions get and give; needs(attr, i, outputs) says which inputs its i-th function `attr` takes for some of
     its outputs (None: all). Without the rule such a run takes all.
+
+    One for ops that NumPy has not, or is slow at: native(op, *values) -> output value(s), of NumPy arrays of any size, by
+    code that is compiled already; None for what there is none for
     """
 
     __slots__ = (
@@ -304,6 +307,7 @@ class OpDef:
         "known_strings",
         "lower_rule",
         "name",
+        "native_rule",
         "needs_static_rule",
         "overwrites",
         "partial_rule",
@@ -356,6 +360,7 @@ class OpDef:
         self.needs_static_rule: Callable[..., Any] | None = None
         self.derived_rule: Callable[..., Any] | None = None
         self.demand_rule: Callable[..., Any] | None = None
+        self.native_rule: Callable[..., Any] | None = None
         self._signature: Signature | None = None
         self._function_attrs: tuple[str, ...] | None = None
 
@@ -419,6 +424,11 @@ class OpDef:
     def demand(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Attaches the rule for what a run that asks for some outputs takes of a node that calls functions."""
         self.demand_rule = rule
+        return rule
+
+    def native(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Attaches the rule that computes the outputs by kernels of the host, where it has them."""
+        self.native_rule = rule
         return rule
 
     def static_inputs_of(self, op: Any) -> tuple[str, ...]:

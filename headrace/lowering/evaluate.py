@@ -151,6 +151,15 @@ def call_host(op: Any, arguments: list[Any]) -> Any:
             raise op.invalid(str(error)) from error
 
 
+def call_native(op: Any, arguments: list[Any]) -> Any:
+    """The outputs by kernels of the host; None where there is none for these arguments."""
+    with np.errstate(all="ignore"):
+        try:
+            return op._definition.native_rule(op, *arguments)
+        except REFUSED as error:
+            raise op.invalid(str(error)) from error
+
+
 # What NumPy and JAX raise for values whose shapes or types do not fit: the op's InvalidArgumentError.
 REFUSED = (ValueError, TypeError, IndexError)
 

@@ -18,7 +18,7 @@ import jax
 
 from headrace.native.library import SOURCES, file_name, folders
 
-_FLAGS = ("-O2", "-std=c++20", "-shared", "-fPIC", "-fvisibility=hidden")
+_FLAGS = ("-O3", "-std=c++20", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
 class BuildError(Exception):

@@ -16,7 +16,7 @@ from jax import lax
 
 from headrace.native.library import available, kernels
 
-_FORWARD, _INPUT_GRADIENT, _FILTER_GRADIENT = range(3)
+FORWARD, INPUT_GRADIENT, FILTER_GRADIENT = range(3)
 
 # Fewer multiplications than this cost about what the call does.
 _LEAST_MULTIPLICATIONS = 1 << 18
@@ -65,21 +65,21 @@ def convolve(x: Any, w: Any, geometry: Geometry, otherwise: Otherwise = None) ->
     otherwise: gives the result where no kernel here does; without it XLA's convolution.
     """
     shape = geometry.output_shape(x.shape, w.shape)
-    return _apply(_FORWARD, x, w, shape, geometry, otherwise)
+    return _apply(FORWARD, x, w, shape, geometry, otherwise)
 
 
 def input_gradient(
     dy: Any, w: Any, shape: Sequence[int], geometry: Geometry, otherwise: Otherwise = None
 ) -> Any:
     """What the gradient `dy` of a convolution gives its input, of shape `shape`."""
-    return _apply(_INPUT_GRADIENT, dy, w, tuple(shape), geometry, otherwise)
+    return _apply(INPUT_GRADIENT, dy, w, tuple(shape), geometry, otherwise)
 
 
 def filter_gradient(
     x: Any, dy: Any, shape: Sequence[int], geometry: Geometry, otherwise: Otherwise = None
 ) -> Any:
     """What the gradient `dy` of a convolution of `x` gives its filters, of shape `shape`."""
-    return _apply(_FILTER_GRADIENT, x, dy, tuple(shape), geometry, otherwise)
+    return _apply(FILTER_GRADIENT, x, dy, tuple(shape), geometry, otherwise)
 
 
 def _apply(
@@ -92,16 +92,16 @@ def _apply(
 ) -> Any:
     first, second = tuple(a.shape), tuple(b.shape)
     x, w, y = {
-        _FORWARD: (first, second, shape),
-        _INPUT_GRADIENT: (shape, second, first),
-        _FILTER_GRADIENT: (first, shape, second),
+        FORWARD: (first, second, shape),
+        INPUT_GRADIENT: (shape, second, first),
+        FILTER_GRADIENT: (first, shape, second),
     }[direction]
     if (
         a.dtype == np.float32
         and b.dtype == np.float32
         and _is_worth_it(direction, x, w, y, geometry)
         and available()
-        and _has_kernel(direction, x, w, y, geometry)
+        and has_kernel(direction, x, w, y, geometry)
     ):
         return _native(direction, shape, geometry, a, b)
     return otherwise() if otherwise else _by_xla(direction, shape, geometry, a, b)
@@ -114,7 +114,7 @@ def _is_worth_it(
         return False
     if math.prod(y) * math.prod(w[:-1]) < _LEAST_MULTIPLICATIONS:
         return False
-    if direction != _INPUT_GRADIENT:
+    if direction != INPUT_GRADIENT:
         return True
     if geometry.groups > 1:
         # The kernel of depthwise convolutions reads all of a window at each place of the input, strides or not.
@@ -123,7 +123,7 @@ def _is_worth_it(
 
 
 @functools.lru_cache(maxsize=4096)
-def _has_kernel(
+def has_kernel(
     direction: int, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], geometry: Geometry
 ) -> bool:
     """Whether oneDNN has a kernel, and not only its reference implementation."""
@@ -131,11 +131,18 @@ def _has_kernel(
         # Windows that see nothing but padding: some of its kernels for input gradients are wrong there.
         if max(pads) > (k - 1) * dilation:
             return False
+    numbers = numbers_of(direction, x, w, y, geometry)
+    array = (ctypes.c_int64 * len(numbers))(*numbers)
+    return bool(kernels().headrace_has_convolution(len(x) - 2, array))
+
+
+def numbers_of(
+    direction: int, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], geometry: Geometry
+) -> list[int]:
+    """A convolution as the kernels are told of it."""
     before, after = zip(*geometry.padding, strict=True)
     parts = (x, w, y, geometry.strides, geometry.dilations, before, after)
-    numbers = [direction, geometry.groups, *(n for part in parts for n in part)]
-    array = (ctypes.c_int64 * len(numbers))(*numbers)
-    return bool(kernels().headrace_has_convolution(ctypes.c_int64(len(x) - 2), array))
+    return [direction, geometry.groups, *(n for part in parts for n in part)]
 
 
 def _by_xla(direction: int, shape: tuple[int, ...], geometry: Geometry, a: Any, b: Any) -> Any:
@@ -155,9 +162,9 @@ def _by_xla(direction: int, shape: tuple[int, ...], geometry: Geometry, a: Any, 
 
     # A convolution is linear in its input and in its filter.
     wanted = jax.ShapeDtypeStruct(shape, a.dtype)
-    if direction == _INPUT_GRADIENT:
+    if direction == INPUT_GRADIENT:
         return jax.linear_transpose(lambda x: forward(x, b), wanted)(a)[0]
-    if direction == _FILTER_GRADIENT:
+    if direction == FILTER_GRADIENT:
         return jax.linear_transpose(lambda w: forward(a, w), wanted)(b)[0]
     return forward(a, b)
 

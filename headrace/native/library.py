@@ -28,8 +28,19 @@ TARGETS = (
     "headrace_random",
 )
 
-# Functions that say how large something is, and how many numbers they take.
-SIZES = {"headrace_packed_size": 4}
+_NUMBER, _POINTER = ctypes.c_int64, ctypes.c_void_p
+# The functions that Python calls: what they give, and what they take.
+FUNCTIONS = {
+    "headrace_packed_size": (_NUMBER, [_NUMBER] * 4),
+    "headrace_has_convolution": (ctypes.c_int, [_NUMBER, _POINTER]),
+    "headrace_host_convolution": (ctypes.c_int, [_NUMBER] + [_POINTER] * 4),
+    "headrace_host_dot": (None, [_POINTER] * 3 + [_NUMBER] * 6),
+    "headrace_host_batch_norm": (None, [_POINTER] * 6 + [_NUMBER] * 3 + [ctypes.c_double]),
+    "headrace_host_batch_norm_gradient": (
+        None,
+        [_POINTER] * 8 + [_NUMBER] * 3 + [ctypes.c_double],
+    ),
+}
 
 # The bit of oneDNN's enumeration of instruction sets that AVX2 and all later ones have.
 _AVX2 = 4
@@ -109,11 +120,9 @@ def _load() -> str | None:
         if not library.dnnl_get_effective_cpu_isa() & _AVX2:
             return "the processor has no AVX2"
         found = ctypes.CDLL(str(path))
-        for name, arguments in SIZES.items():
-            getattr(found, name).argtypes = [ctypes.c_int64] * arguments
-            getattr(found, name).restype = ctypes.c_int64
-        found.headrace_host_dot.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 5
-        found.headrace_host_dot.restype = None
+        for name, (result, arguments) in FUNCTIONS.items():
+            function = getattr(found, name)
+            function.restype, function.argtypes = result, arguments
         for target in TARGETS:
             jax.ffi.register_ffi_target(
                 target, jax.ffi.pycapsule(getattr(found, target)), platform="cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -40,22 +41,21 @@ def dot(
 
 
 def host_dot(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> Any:
-    """As `dot`, of two matrices that are NumPy arrays; None where NumPy had better do it.
+    """As `dot`, of NumPy arrays with the same leading axes; None where NumPy had better do it.
 
     NumPy's own library shares the work between threads that wait for one another in a busy loop, and takes a hundred times
     as long when the machine has other work.
     """
-    if a.ndim != 2 or b.ndim != 2 or not _is_worth_it(a, b, transpose_a, transpose_b):
+    if a.ndim < 2 or a.shape[:-2] != b.shape[:-2]:
         return None
-    if not available():
+    if not _is_worth_it(a, b, transpose_a, transpose_b) or not available():
         return None
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     rows, columns = _sizes(a, b, transpose_a, transpose_b)
-    out = np.empty((rows, columns), np.float32)
-    inner = a.shape[0 if transpose_a else 1]
-    kernels().headrace_host_dot(
-        *(x.ctypes.data for x in (a, b, out)), rows, columns, inner, transpose_a, transpose_b
-    )
+    out = np.empty((*a.shape[:-2], rows, columns), np.float32)
+    batch, inner = math.prod(a.shape[:-2]), a.shape[-2 if transpose_a else -1]
+    arrays = (x.ctypes.data for x in (a, b, out))
+    kernels().headrace_host_dot(*arrays, batch, rows, columns, inner, transpose_a, transpose_b)
     return out
 
 

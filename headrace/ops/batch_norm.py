@@ -11,6 +11,7 @@ from jax import lax
 
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
+from headrace.native import host
 from headrace.ops.softmax import is_zero
 from headrace.ops.windows import layout
 
@@ -76,6 +77,30 @@ def _fused_lower(op, x, scale, offset, mean, variance):
     return tuple(results)
 
 
+def _fused_native(op, x, scale, offset, mean, variance):
+    axes, training = layout(op.attr("data_format")), op.attr("is_training")
+    if x.ndim != axes.rank or (training and (mean.size or variance.size)):
+        return None
+    last = _channels_last(x, axes)
+    given = None if training else (mean, variance)
+    found = host.batch_norm(last, scale, offset, given, op.attr("epsilon"))
+    if found is None:
+        return None
+    y, mean, variance = found
+    count = last.size // last.shape[-1]
+    corrected = variance * np.float32(count / max(count - 1, 1)) if training else variance
+    results = [_channels_back(y, axes), mean, corrected, mean, variance]
+    return results + [np.zeros((), np.float32)] * (op.type == "FusedBatchNormV3")
+
+
+def _channels_last(x, axes):
+    return np.moveaxis(x, axes.channel, -1)
+
+
+def _channels_back(x, axes):
+    return np.ascontiguousarray(np.moveaxis(x, -1, axes.channel))
+
+
 def _fused_gradient(op, dy, *others):
     x, scale = op.inputs[0], op.inputs[1]
     training = op.attr("is_training")
@@ -126,6 +151,23 @@ def _fused_grad_lower(op, dy, x, scale, mean, variance, *unused):
     )
     zeros = jnp.zeros((0,), kind)
     return dx.astype(x.dtype), total_x * r, total, zeros, zeros
+
+
+def _fused_grad_native(op, dy, x, scale, mean, variance, *unused):
+    axes, training = layout(op.attr("data_format")), op.attr("is_training")
+    if dy.shape != x.shape or x.ndim != axes.rank:
+        return None
+    found = host.batch_norm_gradient(
+        _channels_last(dy, axes),
+        _channels_last(x, axes),
+        *(scale, mean, variance),
+        training,
+        op.attr("epsilon"),
+    )
+    if found is None:
+        return None
+    zeros = np.zeros((0,) if training else scale.shape, np.float32)
+    return [_channels_back(found[0], axes), *found[1:], zeros, zeros]
 
 
 class _Nodes:
@@ -235,13 +277,14 @@ def _define_fused(version: str, types: str, data_format: str) -> None:
         f"reserve_space_{first + 1}: {u}",
         f"{types}, {_EPSILON}, {data_format}, {_TRAINING}",
     )
-    _attach(forward, _fused_shape, _fused_lower, _fused_gradient)
-    _attach(grad, _fused_grad_shape, _fused_grad_lower, _fused_grad_gradient)
+    _attach(forward, _fused_shape, _fused_lower, _fused_native, _fused_gradient)
+    _attach(grad, _fused_grad_shape, _fused_grad_lower, _fused_grad_native, _fused_grad_gradient)
 
 
-def _attach(definition: OpDef, shape, lower, gradient) -> None:
+def _attach(definition: OpDef, shape, lower, native, gradient) -> None:
     definition.shape(shape)
     definition.lower(lower)
+    definition.native(native)
     definition.gradient(gradient)
 
 

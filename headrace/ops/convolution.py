@@ -6,6 +6,8 @@ lowered as such, and the gradient of each of the three ops is made of the other 
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from headrace import native
 from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
-from headrace.native import Geometry
+from headrace.native import Geometry, host
 from headrace.ops.pooling_windows import windows_of
 from headrace.ops.reshape import shape_of
 from headrace.ops.windows import (
@@ -116,6 +118,10 @@ def _is_empty(*shapes_of_operands) -> bool:
     return any(0 in shape for shape in shapes_of_operands)
 
 
+def _zeros(shape, like):
+    return (np if isinstance(like, np.ndarray) else jnp).zeros(shape, like.dtype)
+
+
 def _check_fits(op, got, computed) -> None:
     if tuple(got) != tuple(computed):
         raise op.invalid(
@@ -173,12 +179,12 @@ def _checked_geometry(op, axes: Layout, x, w, dy=None) -> Geometry:
     return geometry
 
 
-def _convolution_lower(op, x, w):
+def _convolution_lower(op, x, w, kernels=native):
     axes = layout(op.attr("data_format"))
     if _is_empty(x.shape, w.shape):
         places = _runtime_places(op, axes, x.shape, w.shape)
-        return jnp.zeros(axes.join(x.shape[axes.batch], places, w.shape[-1]), x.dtype)
-    return native.convolve(x, w, _checked_geometry(op, axes, x.shape, w.shape))
+        return _zeros(axes.join(x.shape[axes.batch], places, w.shape[-1]), x)
+    return kernels.convolve(x, w, _checked_geometry(op, axes, x.shape, w.shape))
 
 
 def _runtime_places(op, axes: Layout, x, w) -> list[int]:
@@ -197,13 +203,13 @@ def _runtime_places(op, axes: Layout, x, w) -> list[int]:
     return places
 
 
-def _backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
+def _backprop_input_lower(op, input_sizes: np.ndarray, w, dy, kernels=native):
     axes = layout(op.attr("data_format"))
     x = _operand(op, axes, input_sizes, dy, "input_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
-        return jnp.zeros(x.shape, x.dtype)
+        return _zeros(x.shape, dy)
     geometry = _checked_geometry(op, axes, x.shape, w.shape, dy.shape)
-    return native.input_gradient(dy, w, x.shape, geometry)
+    return kernels.input_gradient(dy, w, x.shape, geometry)
 
 
 def _operand(op, axes: Layout, sizes: np.ndarray, dy, what: str) -> jax.ShapeDtypeStruct:
@@ -214,13 +220,13 @@ def _operand(op, axes: Layout, sizes: np.ndarray, dy, what: str) -> jax.ShapeDty
     return jax.ShapeDtypeStruct(shape, dy.dtype)
 
 
-def _backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
+def _backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy, kernels=native):
     axes = layout(op.attr("data_format"))
     w = _operand(op, axes, filter_sizes, dy, "filter_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
-        return jnp.zeros(w.shape, w.dtype)
+        return _zeros(w.shape, dy)
     geometry = _checked_geometry(op, axes, x.shape, w.shape, dy.shape)
-    return native.filter_gradient(x, dy, w.shape, geometry)
+    return kernels.filter_gradient(x, dy, w.shape, geometry)
 
 
 def _input_sizes_shape(op, input_sizes, w, dy):
@@ -265,6 +271,13 @@ def _define_convolution(
     return [forward, backprop_input, backprop_filter]
 
 
+def _attach(ops: list[OpDef], *rules) -> None:
+    """Attaches to each op the rule that lowers it; on the host the same rule calls other kernels."""
+    for definition, rule in zip(ops, rules, strict=True):
+        definition.lower(rule)
+        definition.native(partial(rule, kernels=host))
+
+
 def _define_gradients(ops: list[OpDef], *names: str) -> None:
     """The gradients of a convolution and of its two backprop ops, each made of the other two.
 
@@ -307,9 +320,7 @@ conv2d, conv2d_backprop_input, conv2d_backprop_filter = _conv2d_ops = _define_co
     "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter", _CONV2D, _CONV2D
 )
 conv2d.shape(_convolution_shape)
-conv2d.lower(_convolution_lower)
-conv2d_backprop_input.lower(_backprop_input_lower)
-conv2d_backprop_filter.lower(_backprop_filter_lower)
+_attach(_conv2d_ops, _convolution_lower, _backprop_input_lower, _backprop_filter_lower)
 _define_gradients(
     _conv2d_ops,
     "strides",
@@ -333,9 +344,7 @@ conv3d, conv3d_backprop_input, conv3d_backprop_filter = _conv3d_ops = _define_co
     f"{_CONV3D}, Tshape: {{int32, int64}} = int32",
 )
 conv3d.shape(_convolution_shape)
-conv3d.lower(_convolution_lower)
-conv3d_backprop_input.lower(_backprop_input_lower)
-conv3d_backprop_filter.lower(_backprop_filter_lower)
+_attach(_conv3d_ops, _convolution_lower, _backprop_input_lower, _backprop_filter_lower)
 _define_gradients(_conv3d_ops, "strides", "padding", "data_format", "dilations")
 
 # ---- Conv3DBackpropInput, Conv3DBackpropFilter: the first version, with a tensor in place of its sizes
@@ -457,38 +466,36 @@ def _sum_of_shifts(op, axes: Layout, x, w):
     ).astype(x.dtype)
 
 
-@depthwise.lower
-def _depthwise_lower(op, x, w):
+def _depthwise_lower(op, x, w, kernels=native):
     axes = layout(op.attr("data_format"))
     if _is_empty(x.shape, w.shape):
         places = _runtime_places(op, axes, x.shape, w.shape)
-        return jnp.zeros(axes.join(x.shape[axes.batch], places, w.shape[2] * w.shape[3]), x.dtype)
+        return _zeros(axes.join(x.shape[axes.batch], places, w.shape[2] * w.shape[3]), x)
     geometry = _depthwise_geometry(op, axes, x.shape, w.shape)
     shifts = _few_shifts(w, lambda: _sum_of_shifts(op, axes, x, w))
-    return native.convolve(x, _grouped(w), geometry, shifts)
+    return kernels.convolve(x, _grouped(w), geometry, shifts)
 
 
-@depthwise_backprop_input.lower
-def _depthwise_backprop_input_lower(op, input_sizes: np.ndarray, w, dy):
+def _depthwise_backprop_input_lower(op, input_sizes: np.ndarray, w, dy, kernels=native):
     axes = layout(op.attr("data_format"))
     x = _operand(op, axes, input_sizes, dy, "input_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
-        return jnp.zeros(x.shape, x.dtype)
+        return _zeros(x.shape, dy)
     geometry = _depthwise_geometry(op, axes, x.shape, w.shape, dy.shape)
     shifts = _few_shifts(w, lambda: _transpose(lambda x: _sum_of_shifts(op, axes, x, w), x, dy))
-    return native.input_gradient(dy, _grouped(w), x.shape, geometry, shifts)
+    return kernels.input_gradient(dy, _grouped(w), x.shape, geometry, shifts)
 
 
-@depthwise_backprop_filter.lower
-def _depthwise_backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy):
+def _depthwise_backprop_filter_lower(op, x, filter_sizes: np.ndarray, dy, kernels=native):
     axes = layout(op.attr("data_format"))
     w = _operand(op, axes, filter_sizes, dy, "filter_sizes")
     if _is_empty(x.shape, w.shape, dy.shape):
-        return jnp.zeros(w.shape, w.dtype)
+        return _zeros(w.shape, dy)
     geometry = _depthwise_geometry(op, axes, x.shape, w.shape, dy.shape)
     shifts = _few_shifts(w, lambda: _transpose(lambda w: _sum_of_shifts(op, axes, x, w), w, dy))
     shape = (*w.shape[:2], 1, w.shape[2] * w.shape[3])
-    return native.filter_gradient(x, dy, shape, geometry, shifts).reshape(w.shape)
+    dw = kernels.filter_gradient(x, dy, shape, geometry, shifts)
+    return None if dw is None else dw.reshape(w.shape)
 
 
 def _transpose(linear, operand: jax.ShapeDtypeStruct, dy):
@@ -496,4 +503,10 @@ def _transpose(linear, operand: jax.ShapeDtypeStruct, dy):
     return jax.linear_transpose(linear, operand)(dy)[0]
 
 
+_attach(
+    _depthwise_ops,
+    _depthwise_lower,
+    _depthwise_backprop_input_lower,
+    _depthwise_backprop_filter_lower,
+)
 _define_gradients(_depthwise_ops, "strides", "padding", "data_format", "dilations")

@@ -157,6 +157,9 @@ def _batch_matmul(name: str, broadcasts: bool):
     @definition.host
     def host_rule(op, x, y):
         _check_matrices(op, x, y, broadcasts)
+        product = native.host_dot(x, y, op.attr("adj_x"), op.attr("adj_y"))
+        if product is not None:
+            return product
         x = _adjoint(x, np) if op.attr("adj_x") else x
         y = _adjoint(y, np) if op.attr("adj_y") else y
         return _matmul_in_float(x, y)

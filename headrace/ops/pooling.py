@@ -8,7 +8,7 @@ import numpy as np
 from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
-from headrace.ops import pooling_windows
+from headrace.ops import pooling_host, pooling_windows
 from headrace.ops.pooling_windows import Windows, windows_of
 from headrace.ops.reshape import shape_of
 from headrace.ops.windows import layout, output_size, per_axis
@@ -145,6 +145,20 @@ def _max_grad_lower(op, x, y, dy, ksize=None, strides=None):
     return pooling_windows.to_maximum(dy, which, windows)
 
 
+def _max_native(op, x, ksize=None, strides=None):
+    windows = _windows(op, x, ksize, strides)
+    return None if 0 in windows.places else pooling_host.maximum(x, windows)
+
+
+def _max_grad_native(op, x, y, dy, ksize=None, strides=None):
+    windows = _windows(op, x, ksize, strides)
+    _check_fits(op, windows, y, "orig_output")
+    _check_fits(op, windows, dy, "grad")
+    if 0 in windows.places or 0 in windows.sizes:
+        return None
+    return pooling_host.to_maximum(dy, x, y, windows)
+
+
 def _max_grad_grad_lower(op, x, y, ddx, ksize=None, strides=None):
     windows = _windows(op, x, ksize, strides)
     _check_fits(op, windows, y, "orig_output")
@@ -162,6 +176,8 @@ def _define_max(forward: OpDef, grad: OpDef, grad_grad: OpDef) -> None:
         (grad_grad, _max_grad_grad_lower),
     ):
         definition.lower(rule)
+    forward.native(_max_native)
+    grad.native(_max_grad_native)
     grad.shape(_same_as_input)
 
     @forward.gradient
@@ -360,6 +376,19 @@ def _average_grad_lower(op, shape_of_x: np.ndarray, dy):
     return pooling_windows.add_back(shares, windows).astype(dy.dtype)
 
 
+def _average_native(op, x):
+    windows = _windows(op, x)
+    return None if 0 in windows.places else pooling_host.average(x, windows)
+
+
+def _average_grad_native(op, shape_of_x: np.ndarray, dy):
+    windows = _windows(op, tuple(int(s) for s in shape_of_x.reshape(-1)))
+    _check_fits(op, windows, dy, "grad")
+    if 0 in windows.places or 0 in windows.sizes:
+        return None
+    return pooling_host.average_gradient(dy, windows)
+
+
 def _average_grad_shape(op, shape_of_x, dy):
     rank = layout(_data_format(op)).rank
     shapes.with_rank(op, dy, rank, "grad")
@@ -378,8 +407,10 @@ def _define_average(name: str, value: str, attrs: str) -> list[OpDef]:
     )
     forward.shape(_pool_shape)
     forward.lower(_average_lower)
+    forward.native(_average_native)
     grad.shape(_average_grad_shape)
     grad.lower(_average_grad_lower)
+    grad.native(_average_grad_native)
 
     @forward.gradient
     def _average_gradient(op, dy):

@@ -17,10 +17,9 @@ from headrace.lowering.tensor_list import DeviceList, HostList, to_host
 
 # Above this many elements a NumPy rule loses to a compiled kernel.
 MOST_ELEMENTS = 1 << 16
-# For shapes that may not come again: above this many it takes longer than compiling a kernel does (20 ms).
-MOST_ELEMENTS_ONCE = 1 << 20
-# NumPy adds up in another order than XLA: from this many elements on a kernel does it, so that the first run of a step, which
-# is interpreted, gives the bits that later ones give.
+# In first runs, and for shapes that may not come again: above this many it takes longer than compiling a kernel does (20 ms).
+MOST_ELEMENTS_ONCE = 1 << 24
+# NumPy adds up in another order than XLA: what is interpreted each time, between programs, has a kernel add up so many.
 SUMS = frozenset(
     {"Sum", "Mean", "Prod", "L2Loss", "BiasAddGrad", "MatMul", "BatchMatMul", "BatchMatMulV2"}
 )

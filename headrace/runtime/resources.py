@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 
 class Cell:
     """Where the value of one variable lives: a NumPy or JAX array, None before it is initialised."""
@@ -91,3 +93,10 @@ class ResourceStore:
         """Stops what waits or runs, and forgets everything."""
         self.stop()
         self.clear()
+
+
+def handle_bytes(key: str) -> np.ndarray:
+    """What fetching a resource handle gives: bytes that name the variable."""
+    container, _, name = key.rpartition("|")
+    text = f"{container or 'localhost'}/{name}"
+    return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])

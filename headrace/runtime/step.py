@@ -1,7 +1,7 @@
 """A step: everything that is planned once for a set of fetches and feeds, and then run many times.
 
-The first run of a small step for new shapes is interpreted, operation by operation, with NumPy and cached kernels: what
-runs once (an initialiser, a test) never waits for the compiler. From the second run on its islands are compiled.
+The first run for new shapes (of a large step the first ones) is interpreted, operation by operation, with NumPy and kernels
+of the host: see `first_runs`. From then on its islands are compiled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
 from headrace.lowering.checks import RoomExceeded, raise_if_failed
-from headrace.lowering.evaluate import Values, arguments_of, call_host, store_outputs
+from headrace.lowering.evaluate import (
+    Values,
+    arguments_of,
+    call_host,
+    call_native,
+    store_outputs,
+)
 from headrace.lowering.functions import for_program
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, x64
@@ -41,6 +47,7 @@ from headrace.passes.state_order import (
     names_variable,
     order_state,
 )
+from headrace.runtime.first_runs import Ahead, compiling, last_uses, runs_to_interpret
 from headrace.runtime.host_rules import (
     MOST_ELEMENTS,
     MOST_ELEMENTS_ONCE,
@@ -53,16 +60,12 @@ from headrace.runtime.island_plan import island_of
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.missing import check_fed, uninitialised
 from headrace.runtime.profile import Recorder
-from headrace.runtime.resources import Cell, ResourceStore
+from headrace.runtime.resources import Cell, ResourceStore, handle_bytes
 from headrace.runtime.shared_writes import SharedWrites, keys_read_again, segments_by_op
 from headrace.runtime.single_call import single_call
 from headrace.runtime.tiny_step import host_call
 from headrace.runtime.varying_shapes import VaryingShapes
 from headrace.runtime.waiting import alone_from, call_out, calls_out, closed, may_wait
-
-# Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
-# operations that need one than this is compiled at once.
-_MAX_KERNELS_TO_INTERPRET = 6
 
 # Interpretation copies a variable to change it; a program, which one of so many bytes is worth, changes it in place.
 _LARGE_VARIABLE = 1 << 25
@@ -112,7 +115,6 @@ class Step:
         self._calling_out = {
             op for op in self.ops if op._definition.function_attrs and calls_out(op)
         }
-        self._interpretable = self._count_kernels() <= _MAX_KERNELS_TO_INTERPRET
         self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
         # Whether gradients are to use values that are computed again; the session says it before the first run.
@@ -120,6 +122,8 @@ class Step:
         self._narrow: Narrow = {}
         loops = any(op.type in ("While", "StatelessWhile") for op in self.ops)
         self._shapes = VaryingShapes() if loops and self.feeds else None
+        self._first_runs = runs_to_interpret(self.split, may_wait=self._shapes is None)
+        self._ahead = Ahead()
         self._limit = threading.local()  # elements: how many NumPy computes, in runs of the thread
         # Operations that were interpreted before: (these, their order, what stands for each).
         self._prepared: dict[tuple[int, int], tuple[Any, StateOrder, list[Any]]] = {}
@@ -130,7 +134,7 @@ class Step:
         """Has operations compute in 16 bits, which they do in programs only: nothing is interpreted any more."""
         self._narrow = narrow
         if narrow:
-            self._interpretable, self._shapes = False, None
+            self._shapes = None
 
     def _cut(self) -> Split:
         """The segments of the step."""
@@ -184,12 +188,10 @@ class Step:
         """What a function gives that may take any time. Raises CancelledError: the session is closed meanwhile."""
         return call_out(self, self.resources, function, arguments)
 
-    def _count_kernels(self) -> int:
-        kinds = set()
-        for segment in self.split.segments:
-            if segment.is_island:
-                kinds.update(op.type for op in segment.ops if op._definition.host_rule is None)
-        return len(kinds)
+    @property
+    def _interpretable(self) -> bool:
+        """Whether the first run for new shapes is interpreted: nothing was asked for that programs alone do."""
+        return self._first_runs > 0 and self.rematerialize is None and not self._narrow
 
     def ensure_generators(self) -> None:
         for cell, op in self._initialisers:
@@ -235,11 +237,13 @@ class Step:
                 self._shapes.note_program(key)
                 return results
         runs = self._runs.get(key, 0)
-        if runs == 0 and self._interpretable and not self._updates_large_variables():
-            interpret = self._interpret if self._shapes is None else self._interpret_once
-            results = interpret(feed_values)
-            self._runs[key] = 1
+        if runs < self._first_runs and self._interpretable and not self._updates_large_variables():
+            if runs == 1:
+                self._ahead.start(key, self._compiling(feed_values))
+            results = self._interpret_once(feed_values)
+            self._runs[key] = runs + 1
             return results
+        self._ahead.wait(key)
         if runs == 1:
             tiny = host_call(self.ops, self.split.free, self.feeds, self.fetches)
             if (
@@ -262,22 +266,9 @@ class Step:
 
     def _compiling(self, feed_values: list[Any]) -> Callable[[], None]:
         """What compiles the only island of the step for arrays like these, without running it."""
-        island = self._islands[0]
-        places = {t: v for t, v in zip(self.feeds, feed_values, strict=True)}
-
-        def compile() -> None:
-            with self.resources.lock:
-                state = [
-                    tuple(_abstract(self.resources.cell(key).value) for key, _ in part)
-                    for part in (island.donated, island.kept)
-                ]
-            inputs = tuple(_abstract(places[t]) for t in island.inputs)
-            program, _ = island.program([])
-            constants = tuple(map(_abstract, island.constants))
-            with context.running(self), x64():
-                program.lower(*state, inputs, constants).compile()
-
-        return compile
+        island = self._islands.get(0) or self._make_island(0, self.split.segments[0])
+        places = dict(zip(self.feeds, feed_values, strict=True))
+        return compiling(island, places, self.resources, lambda: context.running(self))
 
     def _tiny_call(
         self, tiny: Callable[[Sequence[Any]], list[Any]]
@@ -345,13 +336,22 @@ class Step:
                 if not self.is_handle(op)
                 and not (op._outputs and all(t in fed for t in op._outputs))
             ]
-            prepared = (ops, order, [(op, ready(op, order, fed)) for op in wanted])
-            self._prepared[key] = prepared
+            last = self._last_uses(ops) if order is self.order else {}
+            instructions = [(op, ready(op, order, fed), last.get(op, ())) for op in wanted]
+            prepared = self._prepared[key] = (ops, order, instructions)
         most = self._most_elements
         with np.errstate(all="ignore"):
-            for op, instruction in prepared[2]:
+            for op, instruction, unused in prepared[2]:
                 if instruction is None or not instruction(values, most):
                     store_outputs(op, self.evaluate(op, values, state, order), values, fed)
+                for tensor in unused:
+                    values.pop(tensor, None)
+
+    def _last_uses(self, ops: Sequence[Operation]) -> dict[Operation, tuple[Tensor, ...]]:
+        """For each of `ops`, all of the step or those of a segment, the tensors that nobody needs after it."""
+        inside = set(ops)
+        others = {t for op in self.ops if op not in inside for t in op._inputs}
+        return last_uses(ops, others | self.fed | set(self.fetches))
 
     def _run_watched(
         self,
@@ -421,6 +421,10 @@ class Step:
             return self._call_functions(op, arguments)
         if definition.static_rule is not None and definition.lower_rule is not None:
             return definition.lower_rule(op, *arguments)  # looks at shapes only
+        if definition.native_rule is not None:
+            found = call_native(op, [to_numpy(a) for a in arguments])
+            if found is not None:
+                return declared(op, found)
         if definition.host_rule is not None and (
             definition.dynamic_shape
             or definition.known_strings
@@ -430,7 +434,11 @@ class Step:
             return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
         if definition.lower_rule is None:
             raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
-        if definition.lower_rule is definition.host_rule and not definition.effects:
+        if (
+            definition.lower_rule is definition.host_rule
+            and not definition.effects
+            and not definition.writes
+        ):
             # One rule for both only passes values on, or adds them: no program is needed, and no copy is made.
             with x64():
                 return definition.lower_rule(op, *arguments)
@@ -662,7 +670,7 @@ class Step:
             if key is not None and tensor._dtype.is_ref_dtype:
                 return state.read(key, self.order.fetch_version[tensor])
             if key is not None and value is None:
-                return _handle_bytes(key)
+                return handle_bytes(key)
             if tensor._op in self.split.free:
                 return tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
             if value is None and tensor not in values:
@@ -721,14 +729,3 @@ class Step:
 def as_list(results: Any) -> list[Any]:
     """The outputs that a rule gave."""
     return list(results) if isinstance(results, (list, tuple)) else [results]
-
-
-def _abstract(value: Any) -> Any:
-    return jax.ShapeDtypeStruct(value.shape, value.dtype)
-
-
-def _handle_bytes(key: str) -> np.ndarray:
-    """What fetching a resource handle gives: bytes that name the variable."""
-    container, _, name = key.rpartition("|")
-    text = f"{container or 'localhost'}/{name}"
-    return np.frombuffer(text.encode(), dtype=[("resource", np.ubyte)])

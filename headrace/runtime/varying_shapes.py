@@ -7,16 +7,13 @@ runs go on being interpreted, and used as soon as it is there.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
+from headrace.runtime.first_runs import Shapes, in_background
+
 # A shape that comes this often is going to come again.
 _RUNS_BEFORE_COMPILING = 3
-
-_logger = logging.getLogger("headrace")
-
-Shapes = tuple[tuple[int, ...], ...]
 
 
 class VaryingShapes:
@@ -54,18 +51,11 @@ class VaryingShapes:
             if compile is None:
                 return False
             if self._at_work is None or not self._at_work.is_alive():
-                # A daemon: a process that ends does not wait for the compiler.
-                self._at_work = threading.Thread(
-                    target=self._compile, args=(shapes, compile), name="compiler", daemon=True
-                )
-                self._at_work.start()
+                self._at_work = in_background(lambda: self._compile(shapes, compile))
             return True
 
     def _compile(self, shapes: Shapes, compile: Callable[[], None]) -> None:
         try:
             compile()
-        except (
-            Exception
-        ) as error:  # the run that is compiled next meets the same error, in its user's thread
-            _logger.debug("compiling for %s in the background failed: %s", shapes, error)
-        self._compiled.add(shapes)
+        finally:
+            self._compiled.add(shapes)

@@ -55,7 +55,7 @@ def check(random, x, w, geometry, directions=DIRECTIONS):
     values = [random.standard_normal(shape).astype(np.float32) for shape in (x, w, y)]
     found = 0
     for direction, (a, b, out) in zip(DIRECTIONS, [(0, 1, 2), (2, 1, 0), (0, 2, 1)], strict=True):
-        if direction not in directions or not convolution._has_kernel(direction, x, w, y, geometry):
+        if direction not in directions or not convolution.has_kernel(direction, x, w, y, geometry):
             continue
         shape = (x, w, y)[out]
         both = (

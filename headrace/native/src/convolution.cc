@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "host_pool.h"
 #include "parallel.h"
 #include "workspace.h"
 
@@ -325,8 +326,8 @@ void RunKernel(const Kernel& kernel, int64_t direction, float* x, float* filter,
 }
 
 // Runs the pieces; `filter_of(i)` is where piece i has its filter. Exceptions must not leave a thread of the pool.
-template <typename FilterOf>
-void RunPieces(ffi::ThreadPool& pool, const Plan& plan, int64_t direction, float* x, float* y, const FilterOf& filter_of) {
+template <typename Pool, typename FilterOf>
+void RunPieces(Pool& pool, const Plan& plan, int64_t direction, float* x, float* y, const FilterOf& filter_of) {
   std::atomic<bool> failed{false};
   ForEachChunk(pool, plan.pieces.size(), [&](int64_t i) {
     const Piece& piece = plan.pieces[i];
@@ -339,7 +340,8 @@ void RunPieces(ffi::ThreadPool& pool, const Plan& plan, int64_t direction, float
   if (failed) throw std::runtime_error("a kernel failed");
 }
 
-void Run(ffi::ThreadPool& pool, const Problem& p, float* x, float* w, float* y) {
+template <typename Pool>
+void Run(Pool& pool, const Problem& p, float* x, float* w, float* y) {
   const auto plan = PlanOf(p, Threads(pool));
   const size_t size = plan->rearranged.get_size();
   if (p.direction != kFilterGradient) {
@@ -419,21 +421,37 @@ HEADRACE_HANDLER(headrace_convolution, Convolution,
                      .Attr<ffi::Span<const int64_t>>("pads_before")
                      .Attr<ffi::Span<const int64_t>>("pads_after"));
 
-// Whether there are kernels for a convolution, asked while a program is made. `numbers`: direction, groups, then with n
-// places x (n + 2), w (n + 2), y (n + 2), strides, dilations, pads before, pads after (n each).
-extern "C" __attribute__((visibility("default"))) int headrace_has_convolution(int64_t n, const int64_t* numbers) {
+// What Python says of a convolution: direction, groups, then with n places x (n + 2), w (n + 2), y (n + 2), strides,
+// dilations, pads before, pads after (n each).
+static Problem FromNumbers(int64_t n, const int64_t* numbers) {
   const auto take = [&numbers](int64_t count) {
     Dims dims(numbers, numbers + count);
     numbers += count;
     return dims;
   };
   const int64_t direction = *numbers++, groups = *numbers++;
-  Problem p{direction, groups, take(n + 2), take(n + 2), take(n + 2), take(n), take(n), take(n), take(n)};
+  return {direction, groups, take(n + 2), take(n + 2), take(n + 2), take(n), take(n), take(n), take(n)};
+}
+
+// Whether there are kernels for a convolution, asked while a program is made.
+extern "C" __attribute__((visibility("default"))) int headrace_has_convolution(int64_t n, const int64_t* numbers) {
+  const Problem p = FromNumbers(n, numbers);
   try {
     OneThread one;
     const memory::desc any(FilterDims(p), memory::data_type::f32, memory::format_tag::any);
     Describe(p, DescribeImages(p.x, p.x), DescribeImages(p.y, p.y), any, p.pads_before[0], p.pads_after[0],
              [](const auto&, const memory::desc&) { return true; });
+  } catch (const std::exception&) {
+    return 0;
+  }
+  return 1;
+}
+
+// A convolution of arrays that no program of XLA has to do with; 0 where there is no kernel for it.
+extern "C" __attribute__((visibility("default"))) int headrace_host_convolution(int64_t n, const int64_t* numbers,
+                                                                                float* x, float* w, float* y) {
+  try {
+    Run(HostPool::Get(), FromNumbers(n, numbers), x, w, y);
   } catch (const std::exception&) {
     return 0;
   }

@@ -112,10 +112,11 @@ ffi::Error Dot(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F
 
 // out = op(a) op(b), for arrays that no program of XLA has to do with.
 extern "C" __attribute__((visibility("default"))) void headrace_host_dot(const float* a, const float* b, float* out,
-                                                                         int64_t rows, int64_t columns, int64_t inner,
-                                                                         int64_t transpose_a, int64_t transpose_b) {
+                                                                         int64_t batch, int64_t rows, int64_t columns,
+                                                                         int64_t inner, int64_t transpose_a,
+                                                                         int64_t transpose_b) {
   const Product p{rows, columns, inner, transpose_a != 0, transpose_b != 0};
-  Multiply(HostPool::Get(), p, 1, a, b, out);
+  Multiply(HostPool::Get(), p, batch, a, b, out);
 }
 
 HEADRACE_HANDLER(headrace_dot, Dot,

@@ -1,0 +1,142 @@
+"""The first runs of a step for new shapes: which are interpreted, and what is compiled meanwhile.
+
+What runs once (an initialiser, a test) never waits for the compiler. Nor does the first run of a large network, whose program
+takes seconds to compile: it is compiled in another thread, during the runs after the first. How many runs are interpreted
+follows from the step alone, not from how long the compiler takes: the same program gives the same numbers each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+
+from headrace import native
+from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
+from headrace.lowering.evaluate import Values
+from headrace.lowering.island import Island
+from headrace.lowering.jax_adapter import x64
+from headrace.passes.segments import Split
+from headrace.runtime.resources import ResourceStore
+
+# Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
+# operations that need one than this is compiled at once.
+_MAX_KERNELS = 6
+
+# Compiling takes longer than some runs of the interpreter, which takes about twice as long as the program will.
+_LARGE_ISLAND = 300
+_RUNS_OF_LARGE_ISLANDS = 4
+
+Shapes = tuple[tuple[int, ...], ...]
+
+_logger = logging.getLogger("headrace")
+
+
+def runs_to_interpret(split: Split, may_wait: bool) -> int:
+    """How many runs of a step are interpreted for each set of shapes, before its islands are compiled.
+
+    may_wait: the program can be compiled beforehand, in another thread.
+    """
+    islands = [segment for segment in split.segments if segment.is_island]
+    if _kernels_needed(op for segment in islands for op in segment.ops) > _MAX_KERNELS:
+        return 0
+    if may_wait and len(split.segments) == len(islands) == 1 and not islands[0].static_inputs:
+        return _RUNS_OF_LARGE_ISLANDS if len(islands[0].ops) >= _LARGE_ISLAND else 1
+    return 1
+
+
+def _kernels_needed(ops: Iterable[Operation]) -> int:
+    """How many kinds of operations there are that neither NumPy nor a kernel of the host computes."""
+    kinds = set()
+    for op in ops:
+        definition = op._definition
+        if definition.host_rule is None and not (definition.native_rule and native.available()):
+            kinds.add(op.type)
+    return len(kinds)
+
+
+class Ahead:
+    """Programs that are compiled in other threads, by the shapes that they are for."""
+
+    def __init__(self) -> None:
+        self._threads: dict[Shapes, threading.Thread] = {}
+
+    def start(self, shapes: Shapes, compile: Callable[[], None]) -> None:
+        """Has `compile` called in another thread, once for these shapes. What it raises, the run that compiles raises."""
+        if shapes in self._threads:
+            return
+        self._threads[shapes] = in_background(compile)
+
+    def wait(self, shapes: Shapes) -> None:
+        """Returns when the program for these shapes is there, at once where none is being compiled."""
+        thread = self._threads.get(shapes)
+        if thread is not None:
+            thread.join()
+            self._threads.pop(shapes, None)
+
+
+def compiling(
+    island: Island,
+    values: Values,
+    resources: ResourceStore,
+    running: Callable[[], AbstractContextManager[None]],
+) -> Callable[[], None]:
+    """What compiles `island` for inputs like `values` and variables as they are then, without running it.
+
+    running: the context of a run of the step.
+    """
+    abstract = {tensor: _abstract(value) for tensor, value in values.items()}
+
+    def compile() -> None:
+        inputs = tuple(abstract[t] for t in island.inputs)
+        constants = tuple(map(_abstract, island.constants))
+        with resources.lock:
+            state = [
+                tuple(_abstract(resources.cell(key).value) for key, _ in part)
+                for part in (island.donated, island.kept)
+            ]
+        program, _ = island.program([])
+        with running(), x64():
+            lowered = program.lower(*state, inputs, constants)
+            if threading.main_thread().is_alive():  # else the process is about to end
+                lowered.compile()
+
+    return compile
+
+
+def _abstract(value: Any) -> Any:
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)
+
+
+def in_background(compile: Callable[[], None]) -> threading.Thread:
+    """A thread, started, that calls `compile` and only logs what it raises: the run that needs the program meets it again.
+
+    No daemon: XLA's compiler crashes where the process ends around it, so an end waits for it.
+    """
+    thread = threading.Thread(target=_quietly, args=(compile,), name="compiler", daemon=False)
+    thread.start()
+    return thread
+
+
+def _quietly(compile: Callable[[], None]) -> None:
+    try:
+        compile()
+    except Exception as error:
+        _logger.debug("compiling in another thread failed: %s", error)
+
+
+def last_uses(ops: Iterable[Operation], kept: set[Tensor]) -> dict[Operation, tuple[Tensor, ...]]:
+    """For each of `ops`, in order, the tensors that none after it uses: all inputs and outputs but those that are `kept`."""
+    seen = set(kept)
+    found: dict[Operation, tuple[Tensor, ...]] = {}
+    for op in reversed(list(ops)):
+        last = [t for t in dict.fromkeys((*op._outputs, *op._inputs)) if t not in seen]
+        if last:
+            found[op] = tuple(last)
+            seen.update(last)
+    return found
