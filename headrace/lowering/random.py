@@ -265,7 +265,7 @@ def _by_kernel(
     state: Array, size: int, dtype: np.dtype, normal: bool, stride: int = 1
 ) -> Array | None:
     """The same float32 numbers from a compiled kernel; None where there is none for them."""
-    if isinstance(state, np.ndarray) or dtype != np.float32:
+    if dtype != np.float32:
         return None
     return native.random_numbers(state, size, normal, stride)
 
@@ -374,6 +374,10 @@ def _fill_groups_numpy(
     state: np.ndarray, groups: int, per_group: int, stride: int, draw
 ) -> np.ndarray:
     """As `_fill_groups`; rounds after the first are for the groups that want more only."""
+    if per_group == 4:
+        numbers = native.truncated_numbers(state, groups, stride, _TRUNCATION)
+        if numbers is not None:
+            return numbers
     numbers = draw(state, groups * per_group, stride).reshape(groups, per_group)
     (index,) = (abs(numbers) >= _TRUNCATION).any(axis=1).nonzero()
     kept, count = np.zeros_like(numbers[index]), np.zeros((len(index), 1), np.int32)

@@ -9,7 +9,7 @@ from headrace.native.convolution import Geometry, convolve, filter_gradient, inp
 from headrace.native.empty import empty
 from headrace.native.library import available, without
 from headrace.native.matmul import dot, host_dot
-from headrace.native.random import random_numbers
+from headrace.native.random import random_numbers, truncated_numbers
 
 __all__ = [
     "Geometry",
@@ -21,5 +21,6 @@ __all__ = [
     "host_dot",
     "input_gradient",
     "random_numbers",
+    "truncated_numbers",
     "without",
 ]

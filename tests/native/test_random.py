@@ -48,6 +48,17 @@ def test_the_numbers_are_those_of_xla(monkeypatch, draw):
                 assert (got != want).sum() <= 2
 
 
+@pytest.mark.parametrize("draw", [random.uniform, random.normal, random.truncated_normal])
+def test_numpys_states_give_the_numbers_of_programs(draw):
+    for state in STATES:
+        for size in SIZES:
+            got, next_state = draw(np.array(state, np.uint32), (size,), np.float32)
+            want, state_wanted, _ = drawn(draw, state, size, np.float32)
+            assert isinstance(got, np.ndarray) and got.dtype == np.float32
+            np.testing.assert_array_equal(next_state, state_wanted)
+            np.testing.assert_array_equal(got, want)
+
+
 def test_few_numbers_and_other_types_are_made_by_xla():
     assert not drawn(random.normal, STATES[0], 4095, np.float32)[2]
     assert not drawn(random.normal, STATES[0], 4096, np.float64)[2]

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "host_pool.h"
 #include "parallel.h"
 
 #if defined(__clang__)
@@ -166,6 +167,29 @@ void Fill(const uint32_t* state, uint64_t stride, int64_t begin, int64_t end, in
   }
 }
 
+// Of each group of four that has one at `most` or beyond: the first four in range of it and of the blocks that follow its own.
+void Truncate(const uint32_t* state, uint64_t stride, int64_t begin, int64_t end, float most, float* out) {
+  const Stream origin(state, 1);
+  for (int64_t group = begin; group < end; ++group) {
+    float* numbers = out + group * kPerBlock;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < kPerBlock; ++i) {
+      if (std::fabs(numbers[i]) < most) numbers[kept++] = numbers[i];
+    }
+    if (kept == kPerBlock) continue;
+    Stream stream = origin;
+    stream.low += group * stride + 1;
+    stream.high += stream.low < origin.low;
+    for (uint64_t more = 0; kept < kPerBlock; ++more) {
+      alignas(32) float drawn[kPerGroup];
+      Group<true>(stream, more, drawn);
+      for (int64_t i = 0; i < kPerGroup && kept < kPerBlock; ++i) {
+        if (std::fabs(drawn[i]) < most) numbers[kept++] = drawn[i];
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headrace
 
@@ -184,15 +208,20 @@ namespace ffi = xla::ffi;
 constexpr int64_t kGroupsPerChunk = 512;
 constexpr int64_t kChunksPerThread = 4;
 
-ffi::Error Random(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> state, ffi::ResultBuffer<ffi::F32> out, bool normal,
-                  int64_t stride) {
-  if (state.element_count() != 6) return ffi::Error::InvalidArgument("headrace_random: a state has six words");
-  const int64_t size = out->element_count(), groups = (size + kPerGroup - 1) / kPerGroup;
+template <typename Pool>
+void Generate(Pool& pool, const uint32_t* state, bool normal, int64_t stride, int64_t size, float* out) {
+  const int64_t groups = (size + kPerGroup - 1) / kPerGroup;
   const int64_t chunks = std::clamp<int64_t>(groups / kGroupsPerChunk, 1, Threads(pool) * kChunksPerThread);
   ForEachChunk(pool, size ? chunks : 0, [&](int64_t i) {
     const auto fill = normal ? Fill<true> : Fill<false>;
-    fill(state.typed_data(), stride, groups * i / chunks, groups * (i + 1) / chunks, size, out->typed_data());
+    fill(state, stride, groups * i / chunks, groups * (i + 1) / chunks, size, out);
   });
+}
+
+ffi::Error Random(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> state, ffi::ResultBuffer<ffi::F32> out, bool normal,
+                  int64_t stride) {
+  if (state.element_count() != 6) return ffi::Error::InvalidArgument("headrace_random: a state has six words");
+  Generate(pool, state.typed_data(), normal, stride, out->element_count(), out->typed_data());
   return ffi::Error::Success();
 }
 
@@ -205,6 +234,25 @@ HEADRACE_HANDLER(headrace_random, Random,
                      .Ret<ffi::Buffer<ffi::F32>>()
                      .Attr<bool>("normal")
                      .Attr<int64_t>("stride"));
+
+// The same numbers for an array that no program of XLA has to do with.
+extern "C" __attribute__((visibility("default"))) void headrace_host_random(const uint32_t* state, float* out,
+                                                                            int64_t size, int64_t normal,
+                                                                            int64_t stride) {
+  Generate(HostPool::Get(), state, normal != 0, stride, size, out);
+}
+
+// Normal numbers less than `most` from 0, four from each of `groups` stretches of `stride` blocks.
+extern "C" __attribute__((visibility("default"))) void headrace_host_truncated(const uint32_t* state, float* out,
+                                                                               int64_t groups, int64_t stride,
+                                                                               double most) {
+  HostPool& pool = HostPool::Get();
+  Generate(pool, state, true, stride, groups * kPerBlock, out);
+  const int64_t chunks = std::clamp<int64_t>(groups / (kGroupsPerChunk * kLanes), 1, Threads(pool) * kChunksPerThread);
+  ForEachChunk(pool, chunks, [&](int64_t i) {
+    Truncate(state, stride, groups * i / chunks, groups * (i + 1) / chunks, static_cast<float>(most), out);
+  });
+}
 
 // Whether the processor has the instructions that are used here.
 extern "C" __attribute__((visibility("default"))) int headrace_has_random() {
