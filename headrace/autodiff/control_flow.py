@@ -247,15 +247,16 @@ def _outside_of_branch(op: Operation, number: int) -> Callable[[Tensor], Tensor]
         for i, output in enumerate(forward.outputs):
             if output is tensor:
                 return op._outputs[i]
-        for other in branches:
-            if other is forward:
-                forward.outputs.append(tensor)
-                continue
-            with other.as_default(), other.control_dependencies(None):
-                shape = TensorShape.of(tensor._dims)
-                other.outputs.append(raw.FakeParam(dtype=tensor._dtype.base_dtype, shape=shape))
-        forward._mutations += 1
-        return _add_output(op, tensor, "Tout")
+        with op._graph._lock:  # whoever exports the graph meanwhile sees the branches before, or after
+            for other in branches:
+                if other is forward:
+                    forward.outputs.append(tensor)
+                    continue
+                with other.as_default(), other.control_dependencies(None):
+                    shape = TensorShape.of(tensor._dims)
+                    other.outputs.append(raw.FakeParam(dtype=tensor._dtype.base_dtype, shape=shape))
+            forward._mutations += 1
+            return _add_output(op, tensor, "Tout")
 
     return outside
 
@@ -374,16 +375,16 @@ def _add_loop_variable(
 ) -> tuple[Tensor, Tensor]:
     """Gives the loop one more variable; returns it inside the body, and its last value outside."""
     condition = function_named(op, op.attr("cond").name).graph
-    with forward.as_default(), forward.control_dependencies(None):
-        inside = forward.add_input(start._dtype.base_dtype, dims, inner_name)
-        updated = new(inside)
-    forward.outputs.append(updated)
-    forward._mutations += 1
-    with condition.as_default(), condition.control_dependencies(None):
-        condition.add_input(start._dtype.base_dtype, dims, inner_name)
-    _add_input(op, start)
-    last = _add_output(op, inside, "T")
-    return inside, last
+    with op._graph._lock:  # whoever exports the graph meanwhile sees the loop before, or after
+        with forward.as_default(), forward.control_dependencies(None):
+            inside = forward.add_input(start._dtype.base_dtype, dims, inner_name)
+            updated = new(inside)
+        forward.outputs.append(updated)
+        forward._mutations += 1
+        with condition.as_default(), condition.control_dependencies(None):
+            condition.add_input(start._dtype.base_dtype, dims, inner_name)
+        _add_input(op, start)
+        return inside, _add_output(op, inside, "T")
 
 
 def _trip_counter(op: Operation, forward: FuncGraph) -> Tensor:

@@ -211,6 +211,8 @@ class Graph:
 
     def unique_name(self, name: str, mark_as_used: bool = True) -> str:
         """`name` under the current scope, with `_1`, `_2`, ... where it is taken (case does not count)."""
+        if name.__class__ is bytes:
+            name = name.decode()  # type: ignore[union-attr]
         stack = self._scopes.name
         if stack:
             name = f"{stack}/{name}"

@@ -34,9 +34,15 @@ def to_graph_def(graph: Graph, from_version: int | None = None, add_shapes: bool
     """The GraphDef of `graph`; with add_shapes each node carries `_output_shapes`."""
     message = graph_pb2.GraphDef()
     message.versions.CopyFrom(graph.graph_def_versions)
+    # All of it with the lock: another thread's gradients give a node inputs that were made after it.
     with graph._lock:
-        ops, functions = list(graph._operations), list(graph._functions.values())
-    for op in ops:
+        _fill(message, graph, from_version, add_shapes)
+    return message
+
+
+def _fill(message: Any, graph: Graph, from_version: int | None, add_shapes: bool) -> None:
+    functions = list(graph._functions.values())
+    for op in list(graph._operations):
         if from_version is not None and op._id <= from_version:
             continue
         node = node_to_proto(op, message.node.add())
@@ -49,7 +55,6 @@ def to_graph_def(graph: Graph, from_version: int | None = None, add_shapes: bool
         if function.grad_func_name:
             entry = message.library.gradient.add()
             entry.function_name, entry.gradient_func = function.name, function.grad_func_name
-    return message
 
 
 def op_def_to_proto(definition: OpDef) -> Any:

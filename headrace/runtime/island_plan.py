@@ -115,3 +115,15 @@ def _only_overwrites(op: Operation, key: str, order: StateOrder) -> bool:
         if is_handle(t) and order.key(t) == key
     ]
     return bool(uses) and all(name in overwrites for name in uses)
+
+
+def host_reads(split: Split, order: StateOrder) -> list[str]:
+    """The variables that host operations read as they were before the run (a checkpoint reads all of them)."""
+    on_host = {op for segment in split.segments if not segment.is_island for op in segment.ops}
+    reads = order.initial_reads
+    found = (
+        k
+        for (op, k), v in order.read_version.items()
+        if v == INITIAL and op in on_host and k in reads
+    )
+    return list(dict.fromkeys(found))

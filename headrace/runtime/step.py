@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -56,7 +57,7 @@ from headrace.runtime.host_rules import (
     to_numpy,
 )
 from headrace.runtime.instructions import ready
-from headrace.runtime.island_plan import island_of
+from headrace.runtime.island_plan import host_reads, island_of
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.missing import check_fed, uninitialised
 from headrace.runtime.profile import Recorder
@@ -65,7 +66,7 @@ from headrace.runtime.shared_writes import SharedWrites, keys_read_again, segmen
 from headrace.runtime.single_call import single_call
 from headrace.runtime.tiny_step import host_call
 from headrace.runtime.varying_shapes import VaryingShapes
-from headrace.runtime.waiting import alone_from, call_out, calls_out, closed, may_wait
+from headrace.runtime.waiting import CallsAtOnce, alone_from, call_out, calls_out, closed, may_wait
 
 # Interpretation copies a variable to change it; a program, which one of so many bytes is worth, changes it in place.
 _LARGE_VARIABLE = 1 << 25
@@ -109,9 +110,11 @@ class Step:
         self._initialisers = self._find_initial_states()
         self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
         self.is_empty = not self.split.segments and not fetches
-        self._host_reads = self._find_host_reads()
+        self._host_reads = host_reads(self.split, self.order)
         self._alone_from = self._find_alone()
         self._shared = self._find_shared()
+        # Whether a run is segments even where it is interpreted: one may wait for another step, or calls for each other.
+        self._in_segments = bool(self._alone_from) or sum(o._definition.waits for o in self.ops) > 1
         self._calling_out = {
             op for op in self.ops if op._definition.function_attrs and calls_out(op)
         }
@@ -124,7 +127,8 @@ class Step:
         self._shapes = VaryingShapes() if loops and self.feeds else None
         self._first_runs = runs_to_interpret(self.split, may_wait=self._shapes is None)
         self._ahead = Ahead()
-        self._limit = threading.local()  # elements: how many NumPy computes, in runs of the thread
+        # Of the thread's run: `elements`, how many NumPy computes, and `deadline`, when to stop waiting.
+        self._limit = threading.local()
         # Operations that were interpreted before: (these, their order, what stands for each).
         self._prepared: dict[tuple[int, int], tuple[Any, StateOrder, list[Any]]] = {}
 
@@ -146,19 +150,6 @@ class Step:
 
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
         return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
-
-    def _find_host_reads(self) -> list[str]:
-        """The variables that host operations read as they were before the run (a checkpoint reads all of them)."""
-        on_host = {
-            op for segment in self.split.segments if not segment.is_island for op in segment.ops
-        }
-        reads = self.order.initial_reads
-        found = (
-            k
-            for (op, k), v in self.order.read_version.items()
-            if v == INITIAL and op in on_host and k in reads
-        )
-        return list(dict.fromkeys(found))
 
     def _find_alone(self) -> int | None:
         """The first segment from which the step lets no other step in; None: it writes nothing."""
@@ -186,7 +177,8 @@ class Step:
 
     def call_out(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """What a function gives that may take any time. Raises CancelledError: the session is closed meanwhile."""
-        return call_out(self, self.resources, function, arguments)
+        deadline = getattr(self._limit, "deadline", 0.0)
+        return call_out(self, self.resources, function, arguments, deadline)
 
     @property
     def _interpretable(self) -> bool:
@@ -286,7 +278,7 @@ class Step:
     def _interpret(
         self, feed_values: list[Any], observe: Observer | None = None, deadline: float = 0.0
     ) -> list[Any]:
-        if self._alone_from and observe is None and not deadline:
+        if self._in_segments and observe is None and not deadline:
             return self._run_segments(feed_values, interpreted=True)
         self.ensure_generators()
         values: Values = dict(zip(self.feeds, feed_values, strict=True))
@@ -387,7 +379,11 @@ class Step:
 
         Raises DeadlineExceededError: `deadline` (of `time.monotonic`) has passed; nothing has changed then.
         """
-        return self._interpret(feed_values, observe, deadline or 0.0)
+        self._limit.deadline = deadline or 0.0
+        try:
+            return self._interpret(feed_values, observe, deadline or 0.0)
+        finally:
+            self._limit.deadline = 0.0
 
     def run_traced(
         self, feed_values: list[Any], observe: Observer, recorder: Recorder
@@ -496,6 +492,11 @@ class Step:
         """Runs a segment; whether it has filed what the step wrote already."""
         segment, committed = self.split.segments[number], False
         if not segment.is_island:
+            if watch is None and sum(op._definition.waits for op in segment.ops) > 1:
+                evaluate = partial(self._host_call, values=values, state=state)
+                store = partial(store_outputs, values=values, fed=self.fed)
+                CallsAtOnce(self, self.resources, evaluate, store).run(segment.ops)
+                return False
             for op in segment.ops:
                 start = time.time()
                 found = self._evaluate_on_host(op, values, state)
@@ -525,13 +526,17 @@ class Step:
         return committed
 
     def _evaluate_on_host(self, op: Operation, values: Values, state: StateView) -> Any:
+        return self._host_call(op, values, state)()
+
+    def _host_call(self, op: Operation, values: Values, state: StateView) -> Callable[[], Any]:
+        """What gives the results of a host operation whose inputs are there."""
         self._add_free([op], values)
         arguments = arguments_of(op, values, self.order, state, self._run_ops)
         if op._definition.host_rule is None:
-            return run_kernel(op, arguments)
+            return lambda: run_kernel(op, arguments)
         if op._definition.function_attrs:
-            return self._call_functions(op, arguments)
-        return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
+            return lambda: self._call_functions(op, arguments)
+        return lambda: declared(op, call_host(op, [to_numpy(a) for a in arguments]))
 
     def _call_functions(self, op: Operation, arguments: Sequence[Any]) -> Any:
         """Runs an operation that calls functions; whole in another thread, where one of these calls out."""

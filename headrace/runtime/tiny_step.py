@@ -50,7 +50,7 @@ def host_call(
         return None
     values: dict[Tensor, Any] = {}
     for op in ops:
-        if op in free:
+        if op in free and op._outputs:
             values[op._outputs[0]] = op._definition.host_rule(op)  # type: ignore[misc]
     steps = []
     for op in working:

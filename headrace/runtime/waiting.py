@@ -7,7 +7,9 @@ for it there: until it is done, or until the session is closed. The call that wa
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable, Sequence
+import queue
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from headrace.core import errors
@@ -18,6 +20,7 @@ from headrace.lowering import context
 from headrace.passes.segments import Segment
 from headrace.passes.state_order import StateOrder, is_handle
 from headrace.runtime import device_threads
+from headrace.runtime.device_executor import timed_out
 from headrace.runtime.resources import ResourceStore
 
 
@@ -92,10 +95,15 @@ class _Call:
             self.left = closed()
             self._done.release()
 
-    def wait(self) -> Any:
-        """What the function gives, or raises. Raises CancelledError: the session was closed before."""
+    def wait(self, deadline: float = 0.0) -> Any:
+        """What the function gives, or raises. Raises CancelledError: the session was closed before.
+
+        deadline: when to stop waiting (of `time.monotonic`), with a DeadlineExceededError; 0: never.
+        """
         try:
-            self._done.acquire()
+            seconds = max(0.0, deadline - time.monotonic()) if deadline else -1
+            if not self._done.acquire(timeout=seconds) and self._claim.acquire(False):
+                self.left = timed_out()
         except BaseException as error:  # the user's interrupt
             self.left = error
             raise
@@ -119,13 +127,76 @@ class _Call:
 
 
 def call_out(
-    step: Any, resources: ResourceStore, function: Callable[..., Any], arguments: Sequence[Any]
+    step: Any,
+    resources: ResourceStore,
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    deadline: float = 0.0,
 ) -> Any:
     """What `function(*arguments)` gives or raises. Raises CancelledError: the session is closed while it runs."""
     call = _Call(step, function, arguments)
     resources.when_closed(call, call.leave)
     try:
         device_threads.submit_to_host(call.work)
-        return call.wait()
+        return call.wait(deadline)
     finally:
         resources.forget(call)
+
+
+class CallsAtOnce:
+    """The calls of one segment, made at once, as TensorFlow's executor makes them: one may wait for another.
+
+    evaluate(op) gives a function that gives the results of `op`, and store(op, results) files them.
+    """
+
+    def __init__(
+        self,
+        step: Any,
+        resources: ResourceStore,
+        evaluate: Callable[[Operation], Callable[[], Any]],
+        store: Callable[[Operation, Any], None],
+    ) -> None:
+        self._step, self._resources, self._evaluate, self._store = step, resources, evaluate, store
+        self._calls: dict[Operation, _Call] = {}
+        self._ended: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+
+    def run(self, ops: Sequence[Operation]) -> None:
+        """Runs host operations, each as soon as what it takes is there. Raises CancelledError: the session is closed."""
+        self._resources.when_closed(self, lambda: self._ended.put(None))
+        left = dict.fromkeys(ops)
+        try:
+            while left:
+                ready = [op for op in left if not any(s in left for s in _sources(op))]
+                for op in ready:
+                    if op not in self._calls:
+                        work = self._evaluate(op)
+                        if op._definition.waits:
+                            self._start(op, work)
+                        else:
+                            self._store(op, work())
+                            del left[op]
+                if all(op in self._calls for op in ready):
+                    op = self._ended.get()
+                    if op is None:
+                        raise closed()
+                    self._store(op, self._calls.pop(op).wait())
+                    del left[op]
+        finally:
+            self._resources.forget(self)
+            for call in self._calls.values():  # one of them, or another operation, has failed
+                call.leave()
+
+    def _start(self, op: Operation, work: Callable[[], Any]) -> None:
+        def noted() -> Any:
+            try:
+                return work()
+            finally:
+                self._ended.put(op)
+
+        call = self._calls[op] = _Call(self._step, noted, ())
+        device_threads.submit_to_host(call.work)
+
+
+def _sources(op: Operation) -> Iterator[Operation]:
+    yield from (t._op for t in op._inputs)
+    yield from op._control_inputs

@@ -52,7 +52,8 @@ def _sparse_parts(sparse: SparseTensor) -> list[Tensor]:
 register_session_run_conversion_functions(
     SparseTensor,
     lambda sparse: (_sparse_parts(sparse), lambda values: SparseTensorValue(*values)),
-    lambda sparse, value: list(zip(_sparse_parts(sparse), value, strict=True)),
+    # Two values where the shape is a constant of the graph.
+    lambda sparse, value: list(zip(_sparse_parts(sparse), value, strict=False)),
     _sparse_parts,
 )
 

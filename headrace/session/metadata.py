@@ -164,6 +164,14 @@ def _run_watched(
     return results
 
 
+def _costs_are_due(session: BaseSession, step: Step) -> bool:
+    """Whether this run is one of those of which `build_cost_model` and `build_cost_model_after` tell; counts them."""
+    options = session._config.graph_options
+    count = session._run_counts[step] = session._run_counts.get(step, 0) + 1
+    measured = count - options.build_cost_model_after
+    return measured > 0 and measured % options.build_cost_model == 0
+
+
 def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_metadata: Any) -> Any:
     """`Session.run` with RunOptions and RunMetadata protos (either may be None).
 
@@ -186,7 +194,7 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
         limit = session._limit
     deadline = time.monotonic() + limit / 1000 if limit > 0 else None
     if deadline is not None and not traced:
-        step = session._interruptible(prepared)
+        step = session._interruptible(step)
     if run_metadata is not None:
         run_metadata.Clear()
     if traced or deadline is not None:
@@ -196,8 +204,9 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
             run_metadata.step_stats.dev_stats.extend(times.stats)
     else:
         results = step.run(arrays)
-    if run_metadata is not None and session._placement.costs is not None:
-        cost_graph.fill(run_metadata.cost_graph, step.ops, session._placement.costs, device_of)
+    costs = session._placement.costs
+    if costs is not None and _costs_are_due(session, prepared.step) and run_metadata is not None:
+        cost_graph.fill(run_metadata.cost_graph, step.ops, costs, device_of)
     if run_metadata is not None and options is not None and options.output_partition_graphs:
         plan = folded(step.ops, step.fetches, step.targets, step.fed)
         run_metadata.partition_graphs.extend(

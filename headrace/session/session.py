@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ from headrace.session.placement import Placement
 class _Prepared:
     """A step together with how its results are put together."""
 
-    __slots__ = ("build", "interruptible", "mutations", "raw", "single", "step", "tensors")
+    __slots__ = ("build", "mutations", "raw", "single", "step", "tensors")
 
     def __init__(self, step: Step, fetches: Fetches, tensors: tuple[Tensor, ...]) -> None:
         self.step, self.build, self.single, self.tensors = (
@@ -45,7 +46,6 @@ class _Prepared:
             tensors,
         )
         self.mutations = step.mutations
-        self.interruptible: DeviceStep | None = None
 
 
 class BaseSession:
@@ -74,6 +74,10 @@ class BaseSession:
         self._resources = ResourceStore()
         self._prepared: dict[Any, _Prepared] = {}
         self._partial_runs: dict[str, PartialRun] = {}
+        self._interruptible_steps: weakref.WeakKeyDictionary[Step, DeviceStep] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._run_counts: weakref.WeakKeyDictionary[Step, int] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._known_devices: tuple[devices.Device, ...] = ()
         devices.configure(config)
@@ -82,6 +86,8 @@ class BaseSession:
         self._mixed_precision = MixedPrecision(config)
         # Milliseconds that any run may wait; 0: for ever.
         self._limit = config.operation_timeout_in_ms if config is not None else 0
+        # Runs that the session itself has something to say about: a limit of time, a count for `build_cost_model`.
+        self._has_run_options = bool(self._limit) or self._placement.costs is not None
 
     # ---- what it is
 
@@ -116,7 +122,7 @@ class BaseSession:
         tf.errors.OpError: an operation failed; then no variable has changed.
         """
         try:
-            if options is not None or run_metadata is not None or self._limit:
+            if options is not None or run_metadata is not None or self._has_run_options:
                 return self._run_with_options(fetches, feed_dict, options, run_metadata)
             kind = fetches.__class__
             if (kind is Tensor or kind is Operation) and feed_dict.__class__ is dict:
@@ -254,23 +260,18 @@ class BaseSession:
             self._placement.place(self._graph, ops)
         return None if self._placement.on_default_device(ops) else self._placement.device
 
-    def _interruptible(self, prepared: _Prepared) -> DeviceStep | FlowStep:
+    def _interruptible(self, step: Step | FlowStep) -> DeviceStep | FlowStep:
         """The step as one that can be left before its end: another thread runs it, whatever its devices."""
-        step = prepared.step
         if isinstance(step, (DeviceStep, FlowStep)):
             return step
-        if prepared.interruptible is None:
-            prepared.interruptible = DeviceStep(
-                self._graph,
-                step.fetches,
-                step.targets,
-                step.feeds,
-                self._resources,
-                device_of=self._placement.device,
-            )
-            prepared.interruptible.rematerialize = self._rematerialize
-            prepared.interruptible.compute_narrow(step._narrow)
-        return prepared.interruptible
+        found = self._interruptible_steps.get(step)
+        if found is None:
+            parts = self._graph, step.fetches, step.targets, step.feeds, self._resources
+            found = DeviceStep(*parts, device_of=self._placement.device)
+            found.rematerialize = self._rematerialize
+            found.compute_narrow(step._narrow)
+            self._interruptible_steps[step] = found
+        return found
 
     @staticmethod
     def _nothing_to_do(step: Step, parsed: Fetches) -> Callable[[], Any] | None:
@@ -318,8 +319,8 @@ class BaseSession:
             given = options is not None or run_metadata is not None
             if given and not accept_options:
                 raise TypeError("the callable was made without accept_options=True")
-            changed = self._closed or self._limit or prepared.mutations != self._graph._mutations
-            if given or changed or not direct:
+            changed = self._closed or prepared.mutations != self._graph._mutations
+            if given or changed or not direct or self._has_run_options:
                 return self.run(
                     fetches, dict(zip(feeds, values, strict=True)), options, run_metadata
                 )

@@ -25,6 +25,7 @@ TESTED = {
     "GPUOptions.Experimental.virtual_devices": "session/test_gpu_options.py::test_virtual_devices",
     "GPUOptions.Experimental.VirtualDevices.memory_limit_mb": "session/test_gpu_options.py::test_virtual_devices",
     "GraphOptions.build_cost_model": "passes/test_cost_placement.py::test_a_session_places_by_cost_where_it_is_asked_to",
+    "GraphOptions.build_cost_model_after": "session/test_options.py::test_the_cost_model_is_told_of_every_so_many_runs",
     "GraphOptions.infer_shapes": "session/test_session.py::test_the_graph_of_a_session",
     "GraphOptions.place_pruned_graph": "session/test_options.py::test_a_device_that_is_not_there_is_refused",
     "RunOptions.trace_level": "session/test_profile.py::test_a_program_is_told_by_its_operations",

@@ -129,7 +129,8 @@ def test_a_time_limit_ends_a_step_that_waits(shape):
     v, update = shape(gate, wait)
     with session() as sess, session(operation_timeout_in_ms=100) as limited:
         options = tf.RunOptions(timeout_in_ms=100)
-        for s, given in ((sess, options), (limited, None), (sess, options)):
+        traced = tf.RunOptions(timeout_in_ms=100, trace_level=tf.RunOptions.FULL_TRACE)
+        for s, given in ((sess, options), (limited, None), (sess, options), (sess, traced)):
             s.run(v.initializer)
             start = time.monotonic()
             with pytest.raises(tf.errors.DeadlineExceededError):
@@ -337,3 +338,30 @@ def test_a_training_step_and_a_function_of_its_loss():
     losses = [float(sess.run([train, noted], {x: np.ones(4)})[1]) for _ in range(4)]
     np.testing.assert_allclose(losses, [4.0 * 0.64**i for i in range(4)], rtol=1e-5)
     assert [a for a, _ in seen] == losses and sess.run(loss, {x: np.ones(4)}) < losses[-1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("place", ["/cpu:0", "/cpu:1"])
+def test_functions_of_one_step_may_wait_for_each_other(place, fails):
+    met, after = threading.Barrier(3, timeout=10), []
+
+    def meet(value):
+        met.wait()
+        if fails and value == 2.0:
+            raise ValueError("failed after meeting")
+        return value
+
+    x = tf.placeholder(tf.float32, [3])
+    with tf.device(place):
+        first, second, third = (tf.py_func(meet, [x[i]], tf.float32) for i in range(3))
+        with tf.control_dependencies([second]):
+            last = tf.py_func(lambda a: after.append(a) or a, [first], tf.float32)
+    with session() as sess:
+        for _ in range(3):
+            feed = {x: [1.0, 2.0, 3.0]}
+            if fails:
+                with pytest.raises(tf.errors.InvalidArgumentError, match="after meeting"):
+                    sess.run([last, second, third], feed)
+            else:
+                assert sess.run([last, second, third], feed) == [1.0, 2.0, 3.0]
+        assert after == [] if fails else [1.0] * 3

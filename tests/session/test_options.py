@@ -155,3 +155,26 @@ print(names.count("tf_XLAEigen"), os.environ["PJRT_NPROC"])
         timeout=120,
     )
     assert done.stdout.split() == [str(threads)] * 2, done.stderr
+
+
+def test_a_step_with_a_limit_is_planned_once():
+    x = tf.placeholder(tf.float32, [8, 8])
+    y = tf.matmul(x, x)
+    with tf.Session() as sess:
+        for _ in range(4):
+            sess.run(y, {x: np.eye(8)}, tf.RunOptions(timeout_in_ms=60000))
+        (step,) = sess._interruptible_steps.values()
+        assert step._runs == {((8, 8),): 1} and len(step._islands) == 1
+
+
+def test_the_cost_model_is_told_of_every_so_many_runs():
+    x = tf.placeholder(tf.float32, [4])
+    y = tf.square(x)
+    graph_options = tf.GraphOptions(build_cost_model=3, build_cost_model_after=2)
+    with tf.Session(config=tf.ConfigProto(graph_options=graph_options)) as sess:
+        told = []
+        for i in range(9):
+            metadata = tf.RunMetadata() if i != 3 else None
+            sess.run(y, {x: np.ones(4)}, run_metadata=metadata)
+            told.append(metadata is not None and metadata.HasField("cost_graph"))
+    assert [i for i, given in enumerate(told) if given] == [4, 7]

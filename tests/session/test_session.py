@@ -528,3 +528,55 @@ def test_a_variable_may_be_fed_by_its_own_tensor():
         for _ in range(3):  # interpreted, then compiled
             assert sess.run(total, {v.name: np.full([3, 3], 2.0)}) == 108.0
             assert sess.run(total) == 27.0
+
+
+def test_a_graph_is_exported_while_others_build():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)  # threads take turns in the middle of everything
+    graph = tf.Graph()
+
+    def build(number):
+        with graph.as_default():
+            build_and_export()
+
+    def build_and_export():
+        for _ in range(3):
+            x = tf.placeholder(tf.float32, [])
+            ends = tf.while_loop(lambda a, _: a < 10.0, lambda a, b: (a + 1.0, a * b), [x, x])
+            branch = tf.cond(x > 0.0, lambda: tf.exp(tf.sin(x)), lambda: x)  # noqa: B023
+            tf.gradients([*ends, branch], x)
+            nodes = graph.as_graph_def().node
+            names = {node.name for node in nodes}
+            for node in nodes:
+                missing = {i.lstrip("^").partition(":")[0] for i in node.input} - names
+                assert not missing, f"{node.name} takes {missing}, which are not there"
+
+    try:
+        in_threads(3, build)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_names_of_operations_may_be_bytes():
+    named = tf.constant(44.0, name=b"e")
+    assert named.name == "e:0" and tf.square(named, name=b"e").name == "e_1:0"
+    with tf.Session() as sess:
+        assert sess.run(b"e:0") == 44.0
+
+
+def test_a_sparse_placeholder_of_known_shape_is_fed_without_it():
+    sparse = tf.sparse_placeholder(tf.float32, shape=np.array([7, 9, 2]))
+    indices, values = np.array([[3, 2, 0], [4, 5, 1]]), np.array([1.0, 2.0], np.float32)
+    parts = [tf.identity(t) for t in (sparse.indices, sparse.values, sparse.dense_shape)]
+    with tf.Session() as sess:
+        got = sess.run(parts, {sparse: (indices, values)})
+    for a, b in zip(got, [indices, values, [7, 9, 2]], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_constants_and_a_no_op_make_a_step():
+    fetches = [tf.constant(42.0), tf.no_op(), tf.constant(1.0) + tf.constant(2.0)]
+    with tf.Session() as sess:
+        call = sess.make_callable(fetches)
+        for _ in range(4):
+            assert call() == [42.0, None, 3.0]
