@@ -15,7 +15,7 @@ class Failure(Exception):
 
 
 class LayeredDag:
-    """A graph of about `nodes` operations in layers on `devices` devices.
+    """A graph in layers on `devices` devices; at least `nodes` of its operations run in each step, constants not counted.
 
     x: what is fed. fetches: groups of tensors. ticket: counts the steps that have succeeded, 1 for the first. inject: fed to
     make an operation fail ("python", "gather") or take long ("sleep"), with `faults`.
@@ -46,7 +46,7 @@ class LayeredDag:
             layers = [[self.x]]
             self.updates = []
             width = max(4, int(nodes**0.5))
-            for _ in range(nodes // width):
+            while len(layers) < 4 or self._running(layers) < nodes:
                 pool = [t for layer in layers[-3:] for t in layer]
                 layer = []
                 for _ in range(width):
@@ -73,6 +73,17 @@ class LayeredDag:
                 [self.ticket, *layers[len(layers) // 2][:3], *self.updates[::2]],
             ]
             self.init = tf.global_variables_initializer()
+
+    def _running(self, layers):
+        """How many operations run for the last layers and the updates, but for constants."""
+        stack = [t.op for layer in layers[-2:] for t in layer] + [t.op for t in self.updates]
+        seen = set(stack)
+        while stack:
+            op = stack.pop()
+            sources = {*(t.op for t in op.inputs), *op.control_inputs} - seen
+            seen |= sources
+            stack += sources
+        return sum(op.type != "Const" for op in seen)
 
     def _node(self, rng, pool):
         pick = lambda: pool[rng.randint(len(pool))]  # noqa: E731
