@@ -16,7 +16,7 @@ from headrace.graph import convert, default, raw
 from headrace.graph.func_graph import FuncGraph, new_function, unique_function_name
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.tensor import Dims, Tensor
-from headrace.graph.type_spec import TensorSpec
+from headrace.graph.type_spec import TensorSpec, TypeSpec
 
 
 @export("while_loop")
@@ -117,9 +117,10 @@ class _Loop:
             strict=True,
         ):
             parts = parts_of(leaf)
-            if parts is None:
-                given = invariant.shape if isinstance(invariant, TensorSpec) else invariant
-                flat.append(as_shape(given)._dims)
+            if isinstance(invariant, TypeSpec):
+                flat += _dims_of_spec(leaf, [leaf] if parts is None else parts, invariant)
+            elif parts is None:
+                flat.append(as_shape(invariant)._dims)
             else:
                 flat += self._composite_invariant(leaf, parts, invariant)
         for tensor, dims in zip(self.start, flat, strict=True):
@@ -298,6 +299,16 @@ def _same(a: Any, b: Any) -> bool:
     return True
 
 
+def _dims_of_spec(leaf: Any, parts: Sequence[Any], spec: TypeSpec) -> list[Dims]:
+    """The static shapes of the parts of a loop variable. Raises TypeError: `spec` describes another kind or type."""
+    components: Any = [spec] if isinstance(spec, TensorSpec) else list(spec._component_specs)
+    if not isinstance(leaf, spec.value_type) or [c.dtype for c in components] != [
+        p._dtype.base_dtype for p in parts
+    ]:
+        raise TypeError(f"Invalid shape invariant {spec!r} for the loop variable {leaf!r}")
+    return [c.shape._dims for c in components]
+
+
 def _loop_variable(value: Any) -> Any:
     if parts_of(value) is not None:
         return value
@@ -313,8 +324,7 @@ def _loop_result(value: Any, old: Tensor) -> Tensor:
         tensor = raw.Identity(tensor)
     if tensor._dtype.base_dtype != old._dtype.base_dtype:
         raise TypeError(
-            f"A loop variable of type {old._dtype.base_dtype.name} ({old.name}) is "
-            f"{tensor._dtype.base_dtype.name} after an "
-            "iteration."
+            f"Loop var {old.name} enters the loop with type {old._dtype.base_dtype!r} but has type "
+            f"{tensor._dtype.base_dtype!r} after 1 iteration."
         )
     return tensor

@@ -54,3 +54,30 @@ def test_what_a_loop_returns():
     assert loop(lambda p: p, [i], maximum_iterations=3) == "T"
     assert loop(lambda i, e: (i + 1, e), [i, []], maximum_iterations=3) == ("T", [])
     assert loop(lambda p: p, [(i, i)], maximum_iterations=3) == ("T", "T")
+
+
+def test_shape_invariants_may_be_specs():
+    def loop(start, spec):
+        variables = [tf.constant(0), start]
+        invariants = [tf.TensorSpec([], tf.int32), spec]
+        return tf.while_loop(lambda i, *_: i < 3, lambda i, v: (i + 1, v), variables, invariants)[1]
+
+    sparse = tf.SparseTensor([[0]], [1.0], [10])
+    slices = _slices([1.0], [3], tf.int32)
+    rows = tf.IndexedSlicesSpec([None], tf.float32, tf.int32, tf.int32)
+    assert loop(sparse, tf.SparseTensorSpec([None])).values.shape.as_list() == [None]
+    assert loop(slices, rows).values.shape.as_list() == [None]
+    assert loop(tf.ones([2]), tf.TensorSpec([None])).shape.as_list() == [None]
+    for start, spec in (
+        (tf.ones([2]), tf.SparseTensorSpec([None])),
+        (sparse, tf.TensorSpec([None])),
+        (tf.ones([2]), tf.TensorSpec([None], tf.int32)),
+        (sparse, tf.SparseTensorSpec([None], tf.int32)),
+    ):
+        with pytest.raises(TypeError, match="Invalid shape invariant"):
+            loop(start, spec)
+
+
+def test_types_stay():
+    with pytest.raises(TypeError, match=r"float32.* but has type .*float16.* after 1 iteration"):
+        tf.while_loop(lambda v: v < 3.0, lambda v: tf.cast(v, tf.float16), [1.0])
