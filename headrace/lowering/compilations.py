@@ -12,7 +12,8 @@ from headrace.lowering import context
 
 # A compilation that takes longer than this is worth a line.
 _LONG_SECONDS = 1.0
-_EVENT = "/jax/core/compile/backend_compile_duration"
+# What JAX calls the end of a compilation, which it tells listeners of together with the seconds.
+COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 class Compilations(NamedTuple):
@@ -33,7 +34,7 @@ def compilations() -> Compilations:
 
 def _note(event: str, duration_secs: float, **_: str | int) -> None:
     global _total
-    if event != _EVENT:
+    if event != COMPILED:
         return
     with _lock:
         _total = Compilations(_total.count + 1, _total.seconds + duration_secs)

@@ -6,6 +6,7 @@ Checked with jax 0.10; a release that moves one of them needs a change here and 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +22,17 @@ ARRAY: type = _array.ArrayImpl
 # Entering 64-bit mode by its context manager costs 1.2 microseconds of each run, swapping the thread's setting 0.2.
 swap_x64 = _config.enable_x64.swap_local
 restore_x64 = _config.enable_x64.set_local
+
+
+def run_where_called() -> None:
+    """Has programs for the CPU run in the thread that calls them; to be called before JAX starts.
+
+    By itself JAX hands each to a thread of its own, which gives the program's scratch memory back some time after the result
+    is there: the next run then has taken as much already, and the process grows by that. The way there and back takes
+    longer than many a step. The environment variable HEADRACE_ASYNC_DISPATCH=1 leaves JAX as it is.
+    """
+    if os.environ.get("HEADRACE_ASYNC_DISPATCH", "") in ("", "0"):
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def current_trace() -> Any:

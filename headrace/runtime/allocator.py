@@ -2,7 +2,10 @@
 
 A program of XLA asks for all its scratch memory at once and gives it back at its end. glibc maps a block of that size anew
 for each run, and the kernel clears its pages again one fault at a time: 20 of 120 ms of CPU time in a step of a recurrent
-network with 78 MB of scratch memory. Kept memory costs nothing: what a process needs at most stays the same.
+network with 78 MB of scratch memory. What a program has given back, its next run takes again.
+
+The compiler's memory is another matter. A step of a thousand operations leaves hundreds of megabytes behind, strewn with what
+lives on, so that a program's scratch memory finds no place there: they go back to the system at once.
 """
 
 from __future__ import annotations
@@ -12,9 +15,16 @@ import functools
 import os
 import sys
 
+import jax
+
+from headrace.lowering.compilations import COMPILED
+
 # mallopt's parameters (malloc.h) and values for them.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _KEPT_BYTES = 2**31 - 1  # the largest that mallopt takes
+
+# What a compilation of so many seconds leaves behind is worth giving back, which takes 10 to 30 ms.
+_LONG_SECONDS = 0.5
 
 
 @functools.cache
@@ -34,4 +44,12 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEPT_BYTES))
-    return all([mallopt(parameter, value) for parameter, value in settings])
+    done = all([mallopt(parameter, value) for parameter, value in settings])
+    if done:
+        jax.monitoring.register_event_duration_secs_listener(_after_compilation)
+    return done
+
+
+def _after_compilation(event: str, duration_secs: float, **_: str | int) -> None:
+    if event == COMPILED and duration_secs >= _LONG_SECONDS:
+        ctypes.CDLL(None).malloc_trim(0)

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from headrace.core import errors
+from headrace.lowering.jax_adapter import run_where_called
 from headrace.runtime import allocator
 
 PREFIX = "/job:localhost/replica:0/task:0/device:"
@@ -62,6 +63,7 @@ def request_cpus(count: int) -> None:
 def configure(config: Any) -> None:
     """Hands a ConfigProto (or None) on to JAX, which looks at most of it when it starts; later it does not."""
     allocator.keep_freed_memory()
+    run_where_called()
     request_cpus(config.device_count.get("CPU", 1) if config is not None else 1)
     if config is None:
         return

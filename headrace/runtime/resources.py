@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,27 @@ import numpy as np
 class Cell:
     """Where the value of one variable lives: a NumPy or JAX array, None before it is initialised."""
 
-    __slots__ = ("key", "value")
+    __slots__ = ("_moved", "key", "value")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.value: Any = None
+        # (what was moved, by identity, and where it is now)
+        self._moved: tuple[int, weakref.ref] | None = None
+
+    def move(self, value: Any) -> None:
+        """Sets the same value as another array."""
+        self._moved = id(self.value), weakref.ref(value)
+        self.value = value
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value`, which was filed here, is what is here still: nothing has been written since."""
+        if self.value is value:
+            return True
+        if self._moved is None or self.value is None:
+            return False
+        old, new = self._moved
+        return old == id(value) and new() is self.value
 
 
 class ResourceStore:

@@ -80,8 +80,9 @@ class SharedWrites:
         """Takes over what other steps have written into variables that this run has filed."""
         with self._resources.lock:
             for key, (version, filed) in self._filed.items():
-                value = self._resources.cell(key).value
-                if value is not filed:
+                cell = self._resources.cell(key)
+                if not cell.holds(filed):
+                    value = cell.value
                     self._filed[key] = version, value
                     self._old.pop(key, None)  # that step built on ours: there is no way back
                     if key in self._again:
@@ -123,7 +124,7 @@ class SharedWrites:
         with self._resources.lock:
             for key, old in self._old.items():
                 cell = self._resources.cell(key)
-                if cell.value is self._filed[key][1]:
+                if cell.holds(self._filed[key][1]):
                     cell.value = old
             self._old.clear()
 

@@ -8,8 +8,9 @@ from typing import Any
 from headrace.graph.tensor import Tensor
 from headrace.lowering.checks import Collector, RoomExceeded, raise_if_failed
 from headrace.lowering.island import Island
-from headrace.lowering.jax_adapter import restore_x64, swap_x64
+from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
 from headrace.lowering.not_compilable import NotCompilable
+from headrace.runtime.ready_arguments import ready_input, to_device, wait_for
 from headrace.runtime.resources import Cell, ResourceStore
 
 Run = Callable[[list[Any]], list[Any]]
@@ -32,7 +33,6 @@ def single_call(
     """
     ((program, collector),) = island._programs.values()
     positions = tuple(feeds.index(t) for t in island.inputs)
-    in_order = positions == tuple(range(len(feeds)))
     simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(
         range(len(island.outputs))
     )
@@ -42,7 +42,7 @@ def single_call(
         run = _direct_call(program, collector, island.constants)
 
     def call(feed_values: list[Any]) -> list[Any]:
-        inputs = tuple(feed_values) if in_order else tuple([feed_values[i] for i in positions])
+        inputs = tuple([ready_input(feed_values[i]) for i in positions])
         try:
             outputs = run(inputs)
         except (RoomExceeded, NotCompilable):
@@ -72,9 +72,11 @@ def _stateful_call(
 
     def values_of(cells: tuple[Cell, ...]) -> tuple:
         found = tuple([c.value for c in cells])
-        for value in found:  # by identity: arrays compare elementwise
-            if value is None:
-                prepare()
+        for value in found:
+            if value.__class__ is not ARRAY:
+                if any(v is None for v in found):
+                    prepare()
+                to_device(cells)
                 return tuple([c.value for c in cells])
         return found
 
@@ -92,6 +94,8 @@ def _stateful_call(
                 raise_if_failed(outcome, collector)
             for cell, value in zip(writes, written):
                 cell.value = value
+            if inputs and not outputs:
+                wait_for(written)
         return outputs
 
     return call

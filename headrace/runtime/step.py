@@ -61,6 +61,7 @@ from headrace.runtime.island_plan import host_reads, island_of
 from headrace.runtime.kernels import run_kernel
 from headrace.runtime.missing import check_fed, uninitialised
 from headrace.runtime.profile import Recorder
+from headrace.runtime.ready_arguments import ready_input, to_device, wait_for
 from headrace.runtime.resources import Cell, ResourceStore, handle_bytes
 from headrace.runtime.shared_writes import SharedWrites, keys_read_again, segments_by_op
 from headrace.runtime.single_call import single_call
@@ -611,9 +612,11 @@ class Step:
         self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
     ) -> None:
         static = [np.asarray(values[t]) for t in island.static_inputs]
-        inputs = tuple(for_program(t._op, values[t]) for t in island.inputs)
+        inputs = tuple(ready_input(for_program(t._op, values[t])) for t in island.inputs)
         program, collector = island.program(static)
         with self.resources.lock, jax.enable_x64(True):
+            read = [key for key, version in (*island.donated, *island.kept) if version == INITIAL]
+            to_device(map(self.resources.cell, read))
             donated = tuple(self._present(state, *r) for r in island.donated)
             kept = tuple(self._present(state, *r) for r in island.kept)
             arguments = (donated, kept, inputs, island.constants)
@@ -629,6 +632,8 @@ class Step:
                     raise
             for (key, version), value in zip(island.writes, written, strict=True):
                 state.write(key, version, value)
+            if inputs and not outputs:
+                wait_for(written)
             if last:
                 self.commit(state.written)
         values.update(zip(island.outputs, outputs, strict=True))

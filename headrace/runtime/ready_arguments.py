@@ -1,0 +1,60 @@
+"""Arguments that a program need not wait for.
+
+JAX copies large NumPy arrays to its device in other threads, and a program that has to wait for one runs in another thread
+too: see `jax_adapter.run_where_called` for what that costs. Where the copy is made here, nothing waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from headrace.lowering.jax_adapter import x64
+from headrace.runtime.resources import Cell
+
+# Smaller ones XLA copies at once, and those that begin at a multiple of so many bytes not at all.
+_LARGE = 100 << 10
+_ALIGNMENT = 64
+
+
+def ready_input(value: Any) -> Any:
+    """`value`, or a copy that XLA takes as it is."""
+    if (
+        value.__class__ is not np.ndarray
+        or value.nbytes < _LARGE
+        or (value.__array_interface__["data"][0] % _ALIGNMENT == 0 and value.flags.c_contiguous)
+    ):
+        return value
+    memory = np.empty(value.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.__array_interface__["data"][0] % _ALIGNMENT
+    copy = memory[start : start + value.nbytes].view(value.dtype).reshape(value.shape)
+    np.copyto(copy, value)
+    return copy
+
+
+def to_device(cells: Iterable[Cell]) -> None:
+    """Moves what NumPy holds of these variables to JAX's default device, and waits until it is there.
+
+    Programs would copy it at every call.
+    """
+    moved = [cell for cell in cells if isinstance(cell.value, (np.ndarray, np.generic))]
+    if not moved:
+        return
+    with x64():
+        for cell in moved:
+            # A copy, which `device_put` need not make: the array may be a constant's, or a caller's.
+            cell.move(jnp.array(cell.value))
+    jax.block_until_ready([cell.value for cell in moved])
+
+
+def wait_for(written: Sequence[Any]) -> None:
+    """Waits for a program that only writes variables: the caller may change what was fed, which the program may look at.
+
+    It is done already where programs run in the thread that calls them.
+    """
+    if written:  # one for all: they come at once
+        written[0].block_until_ready()
