@@ -12,11 +12,12 @@ from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, raw
 from headrace.graph.attr_value import FunctionRef
-from headrace.graph.func_graph import FuncGraph, new_function, unique_function_name
+from headrace.graph.func_graph import new_function, unique_function_name
 from headrace.graph.graph import Graph
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.op_def import lookup
 from headrace.graph.operation import Operation
+from headrace.graph.ordered_graph import OrderedGraph, new_body
 from headrace.graph.tensor import Tensor
 
 
@@ -29,7 +30,7 @@ class Branch:
     def __init__(
         self, graph: Graph, function: Callable[[], Any], name: str, place: str, index: Any
     ) -> None:
-        self.graph = FuncGraph(unique_function_name(graph, body_name(graph, name)), graph)
+        self.graph = new_body(unique_function_name(graph, body_name(graph, name)), graph)
         self.graph.place = place
         self._index = index
         with self.graph.as_default():
@@ -37,11 +38,16 @@ class Branch:
 
     def _finish(self, result: Any) -> tuple[Any, bool]:
         if result is None:
+            # In a `tf.function` the effects of the branch are what it is for.
+            if not isinstance(self.graph, OrderedGraph):
+                raise ValueError(f"{self.graph.place} must have a return value.")
             return None, True
         structure = (
             nest.map_structure(self._leaf, result) if nest.is_nested(result) else self._leaf(result)
         )
         self.graph.outputs = [self._output(t) for t in flatten_composites(structure)]
+        if not self.graph.outputs:
+            raise ValueError(f"{self.graph.place} must return at least one result.")
         return structure, False
 
     def _leaf(self, value: Any) -> Any:

@@ -12,25 +12,10 @@ from headrace.core import nest
 from headrace.core.tensor_shape import as_shape
 from headrace.graph import convert, default
 from headrace.graph.func_graph import FuncGraph, call_inputs, new_function, unique_function_name
-from headrace.graph.op_def import Effect, OpDef
 from headrace.graph.operation import Operation
+from headrace.graph.ordered_graph import OrderedGraph
 from headrace.graph.tensor import Tensor
 from headrace.graph.type_spec import TensorSpec
-
-
-class _OrderedGraph(FuncGraph):
-    """A body whose stateful operations run in the order in which the program made them."""
-
-    _last_stateful: Operation | None = None
-
-    def add_operation(self, definition: OpDef, *args: Any, **kwargs: Any) -> Operation:
-        """As Graph's; a stateful operation waits for the one before it."""
-        op = super().add_operation(definition, *args, **kwargs)
-        if definition.is_stateful and not definition.effects & Effect.HANDLE:
-            if self._last_stateful is not None and self._last_stateful not in op._control_inputs:
-                op._add_control_input(self._last_stateful)
-            self._last_stateful = op
-        return op
 
 
 class _Traced:
@@ -39,7 +24,7 @@ class _Traced:
     def __init__(
         self, python_function: Callable[..., Any], name: str, args: Any, kwargs: Any, outer: Any
     ) -> None:
-        self.graph = _OrderedGraph(unique_function_name(outer, f"__inference_{name}"), outer)
+        self.graph = OrderedGraph(unique_function_name(outer, f"__inference_{name}"), outer)
         self.arguments: list[Tensor] = []
         with self.graph.as_default(), self.graph.name_scope(None):
 
@@ -60,9 +45,6 @@ class _Traced:
                 else []
             )
             self.graph.outputs = [self.graph.capture(t) for t in flat]
-            # What the function does besides computing its results happens in every call.
-            last = self.graph._last_stateful
-            self.graph.control_outputs = [] if last is None else [last]
         self.reference = new_function(self.graph)
 
     def _leaf(self, value: Any) -> Any:

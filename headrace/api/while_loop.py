@@ -15,6 +15,7 @@ from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import convert, default, raw
 from headrace.graph.func_graph import FuncGraph, new_function, unique_function_name
 from headrace.graph.indexed_slices import IndexedSlices
+from headrace.graph.ordered_graph import new_body
 from headrace.graph.tensor import Dims, Tensor
 from headrace.graph.type_spec import TensorSpec, TypeSpec
 
@@ -166,7 +167,7 @@ class _Loop:
 
     def _body_of(self, kind: str, build: Callable[..., Any]) -> FuncGraph:
         name = unique_function_name(self.graph, body_name(self.graph, kind))
-        graph = FuncGraph(name, self.graph)
+        graph = new_body(name, self.graph)
         graph.place = "a while loop"
         with graph.as_default():
             inputs = []

@@ -71,3 +71,39 @@ def test_function_refuses_what_its_signature_does_not_allow():
             assert sess.run(total([1.0, 2.0])) == 3.0
         with pytest.raises(ValueError, match="input_signature"):
             total(tf.zeros([2, 2]))
+
+
+def test_effects_in_branches_and_loops_of_functions():
+    """In a function they happen whether or not a result needs them; outside of one they are lost, as in TensorFlow 1.15."""
+    v = tf.Variable(0, use_resource=True)
+
+    def add(amount, result):
+        return lambda: (v.assign_add(amount), tf.constant(result))[1]
+
+    @tf.function
+    def branches(pred):
+        return tf.cond(pred, add(1, 2), add(10, 3))
+
+    @tf.function
+    def nothing(pred):
+        tf.cond(pred, lambda: (v.assign_add(1), None)[1], lambda: (v.assign_add(10), None)[1])
+        return tf.constant(5)
+
+    @tf.function
+    def loop(count):
+        return tf.while_loop(lambda i: i < count, lambda i: add(100, 1)() + i, [0])
+
+    def runs(result, pred, feeds):
+        with tf.Session() as session:
+            session.run(v.initializer)
+            return [(session.run(result, {pred: f}), session.run(v)) for f in feeds]
+
+    pred, count = tf.placeholder(tf.bool, []), tf.placeholder(tf.int32, [])
+    assert runs(branches(pred), pred, [True, False]) == [(2, 1), (3, 11)]
+    assert runs(nothing(pred), pred, [True, False]) == [(5, 1), (5, 11)]
+    assert runs(loop(count), count, [3, 2]) == [(3, 300), (2, 500)]
+    assert runs(tf.cond(pred, add(1, 2), add(10, 3)), pred, [True, False]) == [(2, 0), (3, 0)]
+    with pytest.raises(ValueError, match="true_fn must have a return value"):
+        tf.cond(pred, lambda: None, lambda: None)
+    with pytest.raises(ValueError, match="must return at least one result"):
+        tf.cond(pred, lambda: [], lambda: [])
