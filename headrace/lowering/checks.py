@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -100,8 +102,12 @@ def _real(op: Any) -> Any:
     return op if hasattr(op, "graph") else None
 
 
+# Results from this size on are worth the care of handing them out without a copy.
+LARGE_BYTES = 1 << 16
+
+
 class Collector:
-    """The checks of one traced program with their traced flags and values.
+    """The checks of one traced program with their traced flags and values, and which of its outputs are their own memory.
 
     conditional: the program is a body that may not be called, so that what is sure to fail must not fail while it is traced.
     """
@@ -113,6 +119,20 @@ class Collector:
         self.payloads: list[tuple[Any, ...]] = []
         # The checks of each trace that had so many: a size of zero needs fewer of them.
         self.by_count: dict[int, list[Any]] = {}
+        # The numbers of outputs that are large, and those whose memory may be that of something else, in any trace.
+        self._large: set[int] = set()
+        self._shared: set[int] = set()
+        self.own_outputs: frozenset[int] = frozenset()
+
+    def note_outputs(self, outputs: Sequence[Any], others: Sequence[Any]) -> None:
+        """Notes which outputs are large values that a call makes anew, none of `others` nor of one another."""
+        count = Counter(id(v) for v in (*outputs, *others))
+        for i, value in enumerate(outputs):
+            if not isinstance(value, jax.core.Tracer) or count[id(value)] > 1:
+                self._shared.add(i)
+            elif value.size * value.dtype.itemsize >= LARGE_BYTES:
+                self._large.add(i)
+        self.own_outputs = frozenset(self._large - self._shared)
 
 
 class _Active(threading.local):

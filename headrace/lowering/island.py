@@ -145,8 +145,11 @@ class Island:
             outcome = checks.outcome_of(collector)
             if outcome and self.donated:
                 written, restored = self._guarded(state, outcome[0])
+                others = (*donated, *kept, *inputs, *constants, *written, *restored)
+                collector.note_outputs(outputs, others)
                 return written, outputs, (*outcome, restored)
             written = tuple(_strong(state.read(key, version)) for key, version in self.writes)
+            collector.note_outputs(outputs, (*donated, *kept, *inputs, *constants, *written))
             return written, outputs, outcome
 
         island.__name__ = island.__qualname__ = self.label

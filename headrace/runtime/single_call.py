@@ -10,6 +10,7 @@ from headrace.lowering.checks import Collector, RoomExceeded, raise_if_failed
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
 from headrace.lowering.not_compilable import NotCompilable
+from headrace.runtime.owned import owned
 from headrace.runtime.ready_arguments import ready_input, to_device, wait_for
 from headrace.runtime.resources import Cell, ResourceStore
 
@@ -48,6 +49,10 @@ def single_call(
         except (RoomExceeded, NotCompilable):
             # Found out for new shapes, or a longer loop: nothing has come of the run.
             return otherwise(feed_values)
+        if collector.own_outputs:
+            outputs = list(outputs)
+            for i in collector.own_outputs:
+                outputs[i] = owned(outputs, i)
         if simple:
             return outputs
         return [outputs[i] if kind == 0 else feed_values[i] for kind, i in places]

@@ -21,6 +21,7 @@ from headrace.lowering.jax_adapter import ARRAY
 from headrace.runtime import devices
 from headrace.runtime.device_step import DeviceStep
 from headrace.runtime.flow_step import FlowStep
+from headrace.runtime.owned import is_owned
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
 from headrace.session import feeds as feeding
@@ -453,6 +454,8 @@ def to_result(value: Any) -> Any:
     """What `run` returns for a computed value: an array that belongs to the caller, or a NumPy scalar."""
     kind = value.__class__
     if kind is ARRAY or kind is np.ndarray:
+        if kind is np.ndarray and is_owned(value):
+            return value
         # A copy: the buffer may be a variable's, a constant's or a feed, and the caller may write into the result.
         array = np.array(value)
         return array if array.ndim else array[()]
