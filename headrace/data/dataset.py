@@ -92,7 +92,12 @@ class DatasetV2:
         optimizations = options._static_optimizations()
         if optimizations and not self._has_captured_ref():
             names = nodes.convert_to_tensor(optimizations, dtypes.string, "optimizations")
-            dataset = _with(dataset, "OptimizeDataset", optimizations=names)
+            dataset = _with(
+                dataset,
+                "OptimizeDataset",
+                optimizations=names,
+                optimization_configs=options._static_optimization_configs(),
+            )
         optimization = options.experimental_optimization
         if optimization is None or optimization.autotune is not False:
             budget = 0 if optimization is None else optimization.autotune_cpu_budget or 0

@@ -72,7 +72,8 @@ class DatasetV1(DatasetV2):
         resource = raw.IteratorV2(
             container="", shared_name=shared_name or "", **self._flat_structure
         )
-        initializer = raw.MakeIterator(dataset=dataset._variant_tensor, iterator=resource)
+        with default.get_default_graph().colocate_with(resource.op):
+            initializer = raw.MakeIterator(dataset=dataset._variant_tensor, iterator=resource)
         return Iterator._of(resource, initializer, self.element_spec)
 
     # ---- what elements are

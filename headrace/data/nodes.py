@@ -314,8 +314,6 @@ def padded(
         "padding_values": values,
         "output_shapes": output_shapes,
     }
-    if known is not None and not known:
-        return Node(raw.PaddedBatchDataset(**arguments), spec)
     return Node(raw.PaddedBatchDatasetV2(drop_remainder=drop, **arguments), spec)
 
 

@@ -179,6 +179,11 @@ class Options(OptionsBase):
         """Both together. Raises ValueError: they contradict."""
         return merged(self, options)
 
+    def _static_optimization_configs(self) -> list[str]:
+        vectorization = self.experimental_optimization.map_vectorization
+        fastest = vectorization is not None and bool(vectorization.use_choose_fastest)
+        return [f"map_vectorization:use_choose_fastest:{str(fastest).lower()}"]
+
     def _static_optimizations(self) -> list[str]:
         found = self.experimental_optimization._static_optimizations()
         if self.experimental_deterministic is False:

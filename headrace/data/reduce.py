@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from headrace.api.framework import name_scope
 from headrace.data import structure
 from headrace.data.function import StructuredFunction
 from headrace.graph import raw
@@ -46,7 +47,8 @@ def stateful_function(
 
 def reduced(dataset: Any, initial_state: Any, function: Callable[..., Any]) -> Any:
     """See `Dataset.reduce`."""
-    state = structure.normalize(initial_state)
+    with name_scope("initial_state"):
+        state = structure.normalize(initial_state)
     made, spec = stateful_function(
         function, "reduce()", structure.spec_of(state), dataset.element_spec, lambda output: output
     )

@@ -9,6 +9,30 @@ def _inner(tf, x):
     return tf.data.Dataset.range(4).shuffle(4, seed=5).repeat(2).map(lambda y: x * 10 + y)
 
 
+def build_graph(tf):
+    """A graph with several pipelines; the operations of `get_next` are those of GRAPH_ELEMENTS."""
+    dataset, factor = tf.data.Dataset, tf.constant(3, tf.int64)
+    numbers = dataset.range(6).shuffle(10, seed=3)
+    numbers = numbers.map(lambda x: {"x": x * factor}, num_parallel_calls=2)
+    numbers = numbers.filter(lambda d: d["x"] < 15).flat_map(
+        lambda d: dataset.from_tensors(d["x"]).repeat(2)
+    )
+    numbers = numbers.batch(2).prefetch(1)
+    numbers.make_one_shot_iterator().get_next("one_shot")
+    mixed = numbers.interleave(lambda x: dataset.range(2).map(lambda y: y + x[0]), 2, 1)
+    mixed.padded_batch(3, []).cache().make_initializable_iterator().get_next("initializable")
+    windows = dataset.range(7).window(3, 2).flat_map(lambda w: w.batch(3)).unbatch()
+    grouped = windows.apply(
+        tf.data.experimental.group_by_window(lambda x: x % 2, lambda key, d: d.batch(2), 2)
+    )
+    tf.data.make_one_shot_iterator(grouped).get_next("grouped")
+    sparse = tf.SparseTensor([[0, 0], [1, 2]], [1, 2], [2, 3])
+    sparse = dataset.from_tensor_slices(sparse).batch(2).map(lambda s: s.values)
+    sparse.make_one_shot_iterator().get_next("sparse")
+
+
+GRAPH_ELEMENTS = ("one_shot", "initializable", "grouped", "sparse")
+
 PIPELINES = {
     "shuffle": (_shuffle(buffer_size=7, seed=3), True, 99, None),
     "shuffle_all": (_shuffle(buffer_size=40, seed=12345678901), False, 99, None),

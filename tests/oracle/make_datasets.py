@@ -2,7 +2,8 @@
 
     ~/.oracle-tf115/bin/python tests/oracle/make_datasets.py
 
-writes tests/data/datasets.json: {name: [element, ...]}; PIPELINES is shared with the test.
+writes tests/data/datasets.json: {name: [element, ...]}, and datasets_graph.pb, a graph with pipelines; what makes them is
+shared with the test.
 """
 
 import json
@@ -10,7 +11,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from dataset_pipelines import PIPELINES
+from dataset_pipelines import GRAPH_ELEMENTS, PIPELINES, build_graph
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "datasets.json")
 
@@ -37,6 +38,18 @@ def main():
             except tf.errors.OutOfRangeError:
                 pass
             found[name] = values
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        build_graph(tf)
+        with open(OUT.replace("datasets.json", "datasets_graph.pb"), "wb") as file:
+            file.write(graph.as_graph_def().SerializeToString())
+        session.run([op for op in graph.get_operations() if op.type == "MakeIterator"])
+        for name in GRAPH_ELEMENTS:
+            values = found["graph:" + name] = []
+            try:
+                while True:
+                    values.append(session.run(name + ":0").tolist())
+            except tf.errors.OutOfRangeError:
+                pass
     with open(OUT, "w") as file:
         json.dump(found, file, indent=None, separators=(",", ":"), sort_keys=True)
         file.write("\n")
