@@ -27,7 +27,7 @@ from headrace.runtime.step import Step
 from headrace.runtime.waiting import calls_out
 
 # A call that takes less than this is not worth a program: calling one costs a part of it.
-_SLOW_SECONDS = 3e-4
+_SLOW_SECONDS = 1e-4
 # Interpretation goes on until it has cost what compiling will: so much, and so much for each operation.
 _COMPILE_SECONDS, _COMPILE_SECONDS_PER_OP = 0.1, 0.005
 # The calls after which interpretation and program are compared.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,14 +69,15 @@ def _shown(shape: Any) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def take(source: GetNext, count: int) -> tuple[list[Element], bool]:
+def take(source: Callable[[], Any], count: int) -> tuple[list[Any], bool]:
     """The next elements, up to `count`, and whether these were the last."""
-    found = []
-    while len(found) < count:
+    found: list[Any] = []
+    append = found.append
+    for _ in range(count):
         element = source()
         if element is None:
             return found, True
-        found.append(element)
+        append(element)
     return found, False
 
 
@@ -104,7 +105,12 @@ class _Batch(Dataset):
         self._drop = bool(scalar_argument(op, drop_remainder, "drop_remainder"))
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
-        source: GetNext | None = self.source.start(context, prefix)
+        arrays = self.source.row_arrays
+        source: Callable[[], Any] | None
+        if arrays is None:
+            source = self.source.start(context, prefix)
+        else:
+            source = self.source.start_rows(context, prefix)
 
         def get_next():
             nonlocal source
@@ -115,6 +121,8 @@ class _Batch(Dataset):
                 source = None
                 if not elements or self._drop:
                     return None
+            if arrays is not None:
+                return tuple([a.take(elements, 0) for a in arrays])
             return stacked(self.op, elements)
 
         return get_next

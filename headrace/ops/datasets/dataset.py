@@ -131,6 +131,19 @@ class Dataset:
         """A new iteration, whose path ends in this dataset."""
         return self.iterate(context, f"{prefix}::{self.kind}")
 
+    @property
+    def row_arrays(self) -> list[np.ndarray] | None:
+        """The arrays of which the elements are rows, where they are that: then `iterate_rows` tells which."""
+        return None
+
+    def iterate_rows(self, context: IteratorContext, prefix: str) -> Callable[[], int | None]:
+        """As `iterate`, but what comes is the number of a row. A batch of rows is gathered in one go."""
+        raise NotImplementedError
+
+    def start_rows(self, context: IteratorContext, prefix: str) -> Callable[[], int | None]:
+        """As `start`, of rows."""
+        return self.iterate_rows(context, f"{prefix}::{self.kind}")
+
     def cardinality(self) -> int:
         """The number of elements, INFINITE or UNKNOWN."""
         return UNKNOWN

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from headrace.core import errors
 from headrace.ops.datasets.dataset import (
     INFINITE,
@@ -27,7 +32,18 @@ class Repeat(Dataset):
         self.count = scalar_argument(op, count, "count")
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
-        source: GetNext | None = None
+        return self._repeated(lambda: self.source.start(context, prefix))
+
+    @property
+    def row_arrays(self) -> list[np.ndarray] | None:
+        return self.source.row_arrays
+
+    def iterate_rows(self, context: IteratorContext, prefix: str) -> Callable[[], int | None]:
+        return self._repeated(lambda: self.source.start_rows(context, prefix))
+
+    def _repeated(self, start: Callable[[], Callable[[], Any]]) -> Any:
+        """What `start` begins, be it elements or rows, again and again."""
+        source: Callable[[], Any] | None = None
         rest = self.count
         is_first = True
 
@@ -35,7 +51,7 @@ class Repeat(Dataset):
             nonlocal source, rest, is_first
             while rest:
                 if source is None:
-                    source = self.source.start(context, prefix)
+                    source = start()
                     is_first = True
                 element = source()
                 if element is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from headrace.lowering import philox
 from headrace.ops.datasets.dataset import (
@@ -11,7 +14,6 @@ from headrace.ops.datasets.dataset import (
     TYPES,
     UNKNOWN,
     Dataset,
-    Element,
     GetNext,
     IteratorContext,
     dataset_of,
@@ -58,19 +60,30 @@ class Shuffle(Dataset):
         return fused
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
+        return self._shuffled(context, prefix, lambda: self.source.start(context, prefix))
+
+    @property
+    def row_arrays(self) -> list[np.ndarray] | None:
+        return self.source.row_arrays
+
+    def iterate_rows(self, context: IteratorContext, prefix: str) -> Callable[[], int | None]:
+        return self._shuffled(context, prefix, lambda: self.source.start_rows(context, prefix))
+
+    def _shuffled(
+        self, context: IteratorContext, prefix: str, start: Callable[[], Callable[[], Any]]
+    ) -> Any:
+        """What `start` begins, be it elements or rows, in random order."""
         seeds = self._seeds
         if self.reshuffle:
             seeds = context.share(
                 (prefix, "seeds"), lambda: SeedGenerator(*self._seeds)
             ).next_seeds()
         words = Words(philox.initial_state(*seeds)).next
-        if self._count == 1:
-            return self._one_epoch(context, prefix, words)
-        return self._epochs(context, prefix, words)
+        return self._one_epoch(start, words) if self._count == 1 else self._epochs(start, words)
 
-    def _one_epoch(self, context: IteratorContext, prefix: str, words: Any) -> GetNext:
-        source: GetNext | None = None
-        buffer: list[Element | None] = []
+    def _one_epoch(self, start_source: Callable[[], Callable[[], Any]], words: Any) -> Any:
+        source: Callable[[], Any] | None = None
+        buffer: list[Any] = []
         size = self._buffer_size
         start = held = 0
         ended = False
@@ -78,13 +91,13 @@ class Shuffle(Dataset):
         def get_next():
             nonlocal source, start, held, ended
             if source is None:
-                source = self.source.start(context, prefix)
+                source = start_source()
             while not ended and held < size:
                 element = source()
                 if element is None:
                     ended = True
                     # As in TensorFlow the input begins once more than needed, which counts where it is shuffled itself.
-                    self.source.start(context, prefix)
+                    start_source()
                     break
                 if len(buffer) < size:
                     buffer.append(element)
@@ -103,10 +116,10 @@ class Shuffle(Dataset):
 
         return get_next
 
-    def _epochs(self, context: IteratorContext, prefix: str, words: Any) -> GetNext:
-        source: GetNext | None = None
+    def _epochs(self, start_source: Callable[[], Callable[[], Any]], words: Any) -> Any:
+        source: Callable[[], Any] | None = None
         size = self._buffer_size
-        buffer: dict[int, Element] = {}
+        buffer: dict[int, Any] = {}
         slices: collections.deque[list[int]] = collections.deque([[0, 0]])
         epoch, started, ended = 0, False, False
 
@@ -116,7 +129,7 @@ class Shuffle(Dataset):
             first_call = False
             if not started:
                 started = first_call = True
-                source = self.source.start(context, prefix)
+                source = start_source()
             while not ended and len(buffer) < size:
                 element = None
                 while self._count == -1 or epoch < self._count:
@@ -130,7 +143,7 @@ class Shuffle(Dataset):
                     epoch += 1
                     end = slices[-1][1]
                     slices.append([end, end])
-                    source = self.source.start(context, prefix)
+                    source = start_source()
                 if element is None:
                     ended = True
                 else:

@@ -77,6 +77,14 @@ class Slices(Dataset):
 
         return slice_of_each
 
+    @property
+    def row_arrays(self) -> list[np.ndarray]:
+        return self.arrays
+
+    def iterate_rows(self, context: IteratorContext, prefix: str) -> Callable[[], int | None]:
+        numbers = iter(range(self.count))
+        return lambda: next(numbers, None)
+
     def cardinality(self) -> int:
         return self.count
 
