@@ -285,11 +285,16 @@ class OpDef:
 
     One for ops that NumPy has not, or is slow at: native(op, *values) -> output value(s), of NumPy arrays of any size, by
     code that is compiled already; None for what there is none for
+
+    One for ops with a variadic argument that means a collective where the argument is one value on each of several devices:
+    across(op, axis, *values) -> the output, the same on all of them; `axis` names the devices in JAX, and the value of the
+    device stands for the list
     """
 
     __slots__ = (
         "_function_attrs",
         "_signature",
+        "across_rule",
         "arguments",
         "attr_text",
         "checked_inputs",
@@ -361,6 +366,7 @@ class OpDef:
         self.derived_rule: Callable[..., Any] | None = None
         self.demand_rule: Callable[..., Any] | None = None
         self.native_rule: Callable[..., Any] | None = None
+        self.across_rule: Callable[..., Any] | None = None
         self._signature: Signature | None = None
         self._function_attrs: tuple[str, ...] | None = None
 
@@ -429,6 +435,11 @@ class OpDef:
     def native(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Attaches the rule that computes the outputs by kernels of the host, where it has them."""
         self.native_rule = rule
+        return rule
+
+    def across(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Attaches the rule for a variadic argument that is one value on each of several devices."""
+        self.across_rule = rule
         return rule
 
     def static_inputs_of(self, op: Any) -> tuple[str, ...]:

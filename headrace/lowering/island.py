@@ -21,7 +21,7 @@ from headrace.passes.mixed_precision import Narrow
 from headrace.passes.state_order import StateOrder
 
 # Larger constants are arguments of the program: as literals they slow the compiler down and are kept twice.
-_LITERAL_BYTES = 1 << 16
+LITERAL_BYTES = 1 << 16
 
 
 class Island:
@@ -74,7 +74,7 @@ class Island:
             array = op._definition.host_rule(op)  # type: ignore[misc]
             for tensor in op._outputs:
                 if (
-                    getattr(array, "nbytes", 0) > _LITERAL_BYTES
+                    getattr(array, "nbytes", 0) > LITERAL_BYTES
                     and tensor._dtype is not dtypes.string
                 ):
                     large.append((tensor, array))
@@ -93,7 +93,7 @@ class Island:
         """The jitted function for these static values, and its checks (filled when it is first called).
 
         The function takes (donated state, kept state, inputs, constants) and returns (written state, outputs, checks);
-        the checks end with the old values of what is donated (see `_guarded`).
+        the checks end with the old values of what is donated (see `guarded`).
         """
         key = tuple((v.dtype.str, v.shape, v.tobytes()) for v in static_values)
         found = self._programs.get(key)
@@ -144,34 +144,16 @@ class Island:
             outputs = tuple(self._output(t, values, state) for t in self.outputs)
             outcome = checks.outcome_of(collector)
             if outcome and self.donated:
-                written, restored = self._guarded(state, outcome[0])
+                written, restored = guarded(state, outcome[0], self.donated, self.writes)
                 others = (*donated, *kept, *inputs, *constants, *written, *restored)
                 collector.note_outputs(outputs, others)
                 return written, outputs, (*outcome, restored)
-            written = tuple(_strong(state.read(key, version)) for key, version in self.writes)
+            written = tuple(strong(state.read(key, version)) for key, version in self.writes)
             collector.note_outputs(outputs, (*donated, *kept, *inputs, *constants, *written))
             return written, outputs, outcome
 
         island.__name__ = island.__qualname__ = self.label
         return island
-
-    def _guarded(self, state: StateView, failed: Any) -> tuple[tuple, tuple]:
-        """What is written, and the old values of `donated`, of a program that may fail.
-
-        A donated buffer is gone after the call: where a check fails, the program itself gives the old value back, as what
-        is written (None among the old values), or beside it where the shape has changed.
-        """
-        base = dict(self.donated)
-        newest = {key: version for key, version in self.writes}
-        written: list[Any] = []
-        restored: dict[str, Any] = {}
-        for key, version in self.writes:
-            value = None
-            if key in base and version == newest[key]:
-                value = state.unless(failed, key, version, base[key])
-                restored[key] = state.read(key, base[key]) if value is None else None
-            written.append(_strong(state.read(key, version) if value is None else value))
-        return tuple(written), tuple(restored[key] for key, _ in self.donated)
 
     def _output(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)
@@ -180,10 +162,34 @@ class Island:
         return value
 
 
+def guarded(
+    state: StateView,
+    failed: Any,
+    donated: Sequence[tuple[str, int]],
+    writes: Sequence[tuple[str, int]],
+) -> tuple[tuple, tuple]:
+    """What is written, and the old values of `donated`, of a program that may fail.
+
+    A donated buffer is gone after the call: where a check fails, the program itself gives the old value back, as what
+    is written (None among the old values), or beside it where the shape has changed.
+    """
+    base = dict(donated)
+    newest = {key: version for key, version in writes}
+    written: list[Any] = []
+    restored: dict[str, Any] = {}
+    for key, version in writes:
+        value = None
+        if key in base and version == newest[key]:
+            value = state.unless(failed, key, version, base[key])
+            restored[key] = state.read(key, base[key]) if value is None else None
+        written.append(strong(state.read(key, version) if value is None else value))
+    return tuple(written), tuple(restored[key] for key, _ in donated)
+
+
 def _not_read(key: str) -> Any:
     raise AssertionError(f"an island reads {key!r}, which its plan does not give it")
 
 
-def _strong(value: Any) -> Any:
+def strong(value: Any) -> Any:
     """`value` without JAX's weak type: the next run must meet the same type."""
     return jnp.asarray(value, dtype=value.dtype)

@@ -339,6 +339,11 @@ add_n.lower(_sum_all)
 add_n.host(_sum_all)
 
 
+@add_n.across
+def _add_n_across(op, axis, value):
+    return lax.psum(value, axis)
+
+
 @add_n.gradient
 def _add_n_gradient(op, dy):
     return [dy] * len(op.inputs)
@@ -352,4 +357,5 @@ accumulate_n_v2.shape(
 )
 accumulate_n_v2.lower(_sum_all)
 accumulate_n_v2.host(_sum_all)
+accumulate_n_v2.across(_add_n_across)
 accumulate_n_v2.gradient(_add_n_gradient)

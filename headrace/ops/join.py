@@ -179,6 +179,12 @@ def _concat_v2_lower(op, values, axis: np.ndarray):
     return _concatenate(op, values, axis)
 
 
+@concat_v2.across
+def _concat_v2_across(op, mesh_axis, value, axis: np.ndarray):
+    along = shapes.axis_in_rank(op, int(axis), value.ndim)
+    return lax.all_gather(value, mesh_axis, axis=along, tiled=True)
+
+
 @concat_v2.partial
 def _concat_v2_partial(op):
     parts: list = []
@@ -286,6 +292,12 @@ def _pack_lower(op, values):
     if all(map(is_static, values)):
         return np.stack(values, op.attr("axis"))
     return jnp.stack([jnp.asarray(v) for v in values], op.attr("axis"))
+
+
+@pack.across
+def _pack_across(op, mesh_axis, value):
+    along = shapes.axis_in_rank(op, op.attr("axis"), value.ndim + 1)
+    return lax.all_gather(value, mesh_axis, axis=along)
 
 
 @pack.partial

@@ -7,9 +7,9 @@ or a session that is closed leave every variable as it was.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,26 +26,29 @@ from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import StateView
-from headrace.lowering.tensor_list import DeviceList, HostList, double_room
+from headrace.lowering.tensor_list import double_room
 from headrace.passes.device_split import DeviceSplit, split_by_device
 from headrace.passes.partition import rendezvous_key
 from headrace.passes.segments import Segment, Split
 from headrace.passes.state_order import INITIAL, StateOrder, is_handle
-from headrace.runtime.device_executor import Arrival, Execution, Node, timed_out
+from headrace.runtime.device_executor import Arrival, Node
+from headrace.runtime.device_run import Run, StateOnDevice, placed
 from headrace.runtime.devices import Device
 from headrace.runtime.missing import uninitialised
 from headrace.runtime.profile import Recorder
-from headrace.runtime.rendezvous import LocalRendezvous
+from headrace.runtime.region import Region
 from headrace.runtime.resources import ResourceStore
-from headrace.runtime.shared_writes import SharedWrites, keys_read_again
+from headrace.runtime.shared_writes import keys_read_again
 from headrace.runtime.step import Observer, Step, Watch, as_list
-from headrace.runtime.waiting import closed, may_wait
+from headrace.runtime.waiting import may_wait
+
+_log = logging.getLogger("headrace")
 
 
 class DeviceStep(Step):
     """The plan for one set of fetches, targets and feeds over several devices.
 
-    device_of: the device of each operation.
+    device_of: the device of each operation. together: whether the replicas of a mirrored program may run as one.
     """
 
     def __init__(
@@ -58,10 +61,13 @@ class DeviceStep(Step):
         partial: bool = False,
         *,
         device_of: Callable[[Operation], Device],
+        together: bool = True,
     ) -> None:
-        self.device_of = device_of
+        self.device_of, self._together = device_of, together
         super().__init__(graph, fetches, targets, feeds, resources, partial)
-        self._devices = {s.device: self.device_of(s.ops[0]) for s in self.split.segments}
+        found = (self.device_of(op) for s in self.split.segments for op in s.ops)
+        self._devices = {device.name: device for device in found}
+        self.regions = self._make_regions()
         self._home = self._find_homes()
         self._nodes, self._arrivals = self._plan_nodes()
         # What runs before the lock of the session is taken, and the variables that it reads. None: something is written
@@ -75,12 +81,14 @@ class DeviceStep(Step):
         }
         for node in self._nodes:
             node.waits_for_state = bool(self._early) and node.number not in self._early
+        only = self.regions.get(0) if len(self._nodes) == 1 and not self._early else None
+        self._alone = only
         self._needs_lock = bool(self.order.writers or self.order.initial_reads) and (
             not self._early or len(self._early) < len(self._nodes)
         )
         if early is None:
             self._needs_lock = False
-            self._shared = keys_read_again(self.order, self.split.segment_of, self.fetches)  # type: ignore[attr-defined]
+            self._shared = keys_read_again(self.order, self.device_split.segment_of, self.fetches)
             for node in self._nodes:
                 node.on_host = True  # it waits for the lock: the thread of a device never waits
 
@@ -88,8 +96,47 @@ class DeviceStep(Step):
 
     def _cut(self) -> Split:
         return split_by_device(
-            self.ops, self.fed, self.fetches, self.order, lambda op: self.device_of(op).name
+            self.ops,
+            self.fed,
+            self.fetches,
+            self.order,
+            lambda op: self.device_of(op).name,
+            self._can_join if self._together else None,
         )
+
+    @property
+    def device_split(self) -> DeviceSplit:
+        """The segments, and which devices they are on."""
+        assert isinstance(self.split, DeviceSplit)
+        return self.split
+
+    def _can_join(self, names: tuple[str, ...]) -> bool:
+        """Whether the devices of these names can run one program: of one kind, and each a device of JAX of its own."""
+        by_name = {d.name: d.physical for d in map(self.device_of, self.ops)}
+        physical = {by_name[name] for name in names}
+        if len(physical) < len(names):
+            _log.info(
+                "replicas run one by one: JAX has fewer devices than the session (see JAX_NUM_CPU_DEVICES)"
+            )
+            return False
+        return len({device.platform for device in physical}) == 1
+
+    def _make_regions(self) -> dict[int, Region]:
+        split = self.device_split
+        devices = [self._devices[name] for name in split.replicas]
+        regions = {number: Region(self, number, devices) for number in split.together}
+        if regions:
+            inside = sum(len(r.island.ops) for r in regions.values())
+            outside = len(split.segment_of) - inside
+            _log.debug(
+                "%d replicas run together: %d programs of %d nodes for %d operations; %d operations run outside",
+                len(devices),
+                len(regions),
+                sum(len(r.island.nodes) for r in regions.values()),
+                inside,
+                outside,
+            )
+        return regions
 
     def _donates(self, number: int) -> bool:
         return False
@@ -108,10 +155,9 @@ class DeviceStep(Step):
         return found
 
     def _plan_nodes(self) -> tuple[list[Node], list[Arrival]]:
-        split = self.split
-        assert isinstance(split, DeviceSplit)
+        split = self.device_split
         nodes = [
-            Node(number, self._devices[s.device], not s.is_island)
+            Node(number, self._place_of(number), not s.is_island)
             for number, s in enumerate(split.segments)
         ]
         arrivals: list[Arrival] = []
@@ -122,30 +168,44 @@ class DeviceStep(Step):
                 t for op in split.segments[node.number].ops for t in op._inputs
             ):
                 source = split.segment_of.get(tensor._op)
-                if tensor in self.fed or source is None or nodes[source].device is node.device:
+                if tensor in self.fed or source is None or node.number in self.regions:
+                    continue
+                if self.device_of(tensor._op) is node.device:
                     continue
                 if not is_handle(tensor):
                     wanted.setdefault((tensor, node.device.name), []).append(node.number)
                     heard_of.add(source)
             for source in sources:
-                if nodes[source].device is node.device:
+                # The program of all replicas takes values where they are, and leaves them where they belong.
+                joined = node.number in self.regions or source in self.regions
+                if source in heard_of:
+                    continue
+                if joined or nodes[source].device is node.device:
                     nodes[source].followers.append(node.number)
                     node.waits += 1
-                elif source not in heard_of:
+                else:
                     wanted.setdefault((source, node.device.name), []).append(node.number)
         for count, ((what, name), followers) in enumerate(wanted.items(), 1):
             is_tensor = isinstance(what, Tensor)
             sender = nodes[split.segment_of[what._op] if is_tensor else what]
             op = what._op if is_tensor else split.segments[what].ops[-1]
             device = self._devices[name]
-            key = rendezvous_key(
-                sender.device.name, sender.device.incarnation, name, f"edge_{count}_{op._name}"
-            )
+            home = self.device_of(op)
+            key = rendezvous_key(home.name, home.incarnation, name, f"edge_{count}_{op._name}")
             sender.sends.append((key, what if is_tensor else None, device))
             arrivals.append(Arrival(key, what if is_tensor else None, device, tuple(followers)))
             for number in followers:
                 nodes[number].waits += 1
         return nodes, arrivals
+
+    def _place_of(self, number: int) -> Device:
+        """The device of a segment; for the program of all replicas, what stands for all of theirs."""
+        if number not in self.regions:
+            return self._devices[self.split.segments[number].device]
+        devices = self.regions[number].devices
+        name = "+".join(d.name.rpartition(":")[2] for d in devices)
+        physical = tuple(d.physical for d in devices)
+        return Device(f"{devices[0].name}+{name}", "", 0, 0, devices[0].incarnation, physical)
 
     def _find_early(self) -> set[int] | None:
         """The segments that run without the lock of the session, on copies of the variables.
@@ -153,8 +213,7 @@ class DeviceStep(Step):
         A step holds the lock from reading variables to filing them, so what may wait for another step must come before.
         All of a step that writes nothing may. None: something must be written before an operation that may wait.
         """
-        split = self.split
-        assert isinstance(split, DeviceSplit)
+        split = self.device_split
         waiting = {
             number
             for number, segment in enumerate(split.segments)
@@ -185,7 +244,11 @@ class DeviceStep(Step):
         key = tuple(v.shape for v in feed_values)
         interpreted = self._interpretable and key not in self._runs
         self.ensure_generators()
-        run = _Run(self, feed_values, interpreted, deadline, watch)
+        if self._alone is not None and deadline is None and watch is None:
+            results = self._run_alone(self._alone, feed_values, interpreted)
+            self._runs[key] = 1
+            return results
+        run = Run(self, feed_values, interpreted, deadline, watch)
         self.resources.when_closed(run, run.close)
         try:
             results = run.results()
@@ -193,6 +256,19 @@ class DeviceStep(Step):
             self.resources.forget(run)
         self._runs[key] = 1
         return results
+
+    def _run_alone(self, region: Region, feed_values: list[Any], interpreted: bool) -> list[Any]:
+        """Runs a step that is one program of all replicas, in the thread that asks for it."""
+        feeds = dict(zip(self.feeds, feed_values, strict=True))
+        values: dict[str, Values] = {name: dict(feeds) for name in self._devices}
+        state = StateView(self.load)
+        with self.resources.lock, context.running(self):
+            region.run(values, state, interpreted, alone=True)
+            results = [self._fetched_from(t, feeds, values, state) for t in self.fetches]
+            written = {k: self.at_home(k, v) for k, v in state.written.items()}
+            stored = {id(v) for v in (*written.values(), *self.stored_values())}
+            self.commit(written)
+        return [np.array(r) if id(r) in stored else r for r in results]
 
     def run_observed(
         self, feed_values: list[Any], observe: Observer | None, deadline: float | None
@@ -220,16 +296,24 @@ class DeviceStep(Step):
         with jax.default_device(device.physical):
             return super().evaluate(op, here, StateOnDevice(state, device), order)
 
-    def run_node(self, run: _Run, node: Node) -> None:
+    def run_node(self, run: Run, node: Node) -> None:
         """Runs a segment, as a program or operation by operation."""
         segment = self.split.segments[node.number]
         if run.shared is None:
-            self._run_alone(run, node, segment)
+            self._run_here(run, node, segment)
         else:
             with run.shared.segment(alone=segment.is_island):
-                self._run_alone(run, node, segment)
+                self._run_here(run, node, segment)
 
-    def _run_alone(self, run: _Run, node: Node, segment: Segment) -> None:
+    def _run_here(self, run: Run, node: Node, segment: Segment) -> None:
+        region = self.regions.get(node.number)
+        if region is None:
+            self._run_on_device(run, node, segment)
+        else:
+            with context.running(self, run):
+                region.run(run.values, run.state_of(node), run.interpreted, run.watch)
+
+    def _run_on_device(self, run: Run, node: Node, segment: Segment) -> None:
         values, state, device = run.values[node.device.name], run.state_of(node), node.device
         with context.running(self, run), jax.default_device(device.physical):
             interpreted = run.interpreted or node.number in self._not_compilable
@@ -289,14 +373,23 @@ class DeviceStep(Step):
             values.update(zip(island.outputs, outputs, strict=True))
             return
 
-    def value_of(self, tensor: Tensor, run: _Run) -> Any:
+    def value_of(self, tensor: Tensor, run: Run) -> Any:
         """The value of a fetched tensor, from the device that computed it."""
-        number = self.split.segment_of.get(tensor._op)  # type: ignore[attr-defined]
-        values: Values = run.feeds
-        if tensor not in self.fed and number is not None:
-            values = run.values[self.split.segments[number].device]
         early = not self._needs_lock and run.shared is None
-        return self.fetched(tensor, values, run.early_state if early else run.state)
+        state = run.early_state if early else run.state
+        return self._fetched_from(tensor, run.feeds, run.values, state)
+
+    def _fetched_from(
+        self, tensor: Tensor, feeds: Values, values: dict[str, Values], state: StateView
+    ) -> Any:
+        if tensor in self.fed or tensor._op not in self.device_split.segment_of:
+            return self.fetched(tensor, feeds, state)
+        return self.fetched(tensor, values[self.device_of(tensor._op).name], state)
+
+    def stored_values(self) -> list[Any]:
+        """The arrays of variables that the step reads, as they are stored."""
+        cells = map(self.resources.cell, self.order.initial_reads)
+        return [c.value for c in cells if c.value.__class__ is ARRAY]
 
     def at_home(self, key: str, value: Any) -> Any:
         """The value of a variable on the device of the variable: an operation elsewhere may have written it."""
@@ -313,206 +406,3 @@ class DeviceStep(Step):
     def load_copy(self, key: str) -> Any:
         """As `load`, where the lock is not held from reading to filing: another step may write the buffer in place."""
         return Step.load(self, key)
-
-
-class _Run:
-    """One run of a DeviceStep: the values on each device, its view of the state, and its end."""
-
-    def __init__(
-        self,
-        step: DeviceStep,
-        feed_values: list[Any],
-        interpreted: bool,
-        deadline: float | None,
-        watch: Watch | None = None,
-    ) -> None:
-        self.step, self.interpreted, self._deadline = step, interpreted, deadline
-        self.watch = watch
-        self.feeds: Values = dict(zip(step.feeds, feed_values, strict=True))
-        self.values: dict[str, Values] = {
-            name: {t: placed(v, device) for t, v in self.feeds.items()}
-            for name, device in step._devices.items()
-        }
-        self.shared: SharedWrites | None = None
-        self.state = StateView(step.load)
-        if step._shared is not None:
-            self.state = StateView(step.load_copy)
-            self.shared = SharedWrites(
-                step.resources,
-                self.state,
-                step._shared,
-                self.values.values(),
-                step.at_home,
-                lambda: self._execution.error is not None,
-            )
-        self._copies: dict[str, Any] = {}
-        self.early_state = StateView(self._copy_of)
-        self._execution = Execution(
-            step._nodes,
-            step._arrivals,
-            LocalRendezvous(),
-            lambda node: step.run_node(self, node),
-            self._take,
-            self._put,
-        )
-
-    def close(self) -> None:
-        """Ends the run because the session is closed."""
-        self._execution.abort(closed())
-
-    # ---- as the rules of operations see it
-
-    def check(self) -> None:
-        """Raises the error that ended the run, if one has."""
-        if self._execution.error is not None:
-            raise self._execution.error
-
-    def call_out(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-        """Calls a function that may take any time, here: nobody waits for this thread who could not leave."""
-        self.check()
-        return function(*arguments)
-
-    # ---- from the beginning to the end
-
-    def results(self) -> list[Any]:
-        """Runs everything and files what was written. Raises the first error; nothing has changed then."""
-        step, execution = self.step, self._execution
-        try:
-            if step._early:
-                with self._locked(bool(step._early_keys)):
-                    self._copy_state()
-                execution.start()
-                self._check(execution.wait_for_others(self._remaining()))
-                with self._locked(step._needs_lock):
-                    execution.give_state()
-                    return self._end()
-            with self._locked(step._needs_lock):
-                execution.start()
-                return self._end()
-        except BaseException as error:
-            execution.abort(error)  # whatever has not started need not
-            if self.shared is not None:
-                self.shared.take_back()
-            raise
-
-    @contextlib.contextmanager
-    def _locked(self, needed: bool) -> Iterator[None]:
-        """Holds the lock of the session where it is needed."""
-        if not needed:
-            yield
-            return
-        remaining = self._remaining()
-        if not self.step.resources.lock.acquire(timeout=-1 if remaining is None else remaining):
-            raise timed_out()
-        try:
-            yield
-        finally:
-            self.step.resources.lock.release()
-
-    def state_of(self, node: Node) -> StateView:
-        """The state as a node sees it."""
-        return self.early_state if node.number in self.step._early else self.state
-
-    def _end(self) -> list[Any]:
-        step = self.step
-        self._check(self._execution.wait(self._remaining()))
-        newest = self.state.written if self.shared is None else {}  # filed segment by segment
-        written = {k: step.at_home(k, v) for k, v in newest.items()}
-        results = [step.value_of(t, self) for t in step.fetches]
-        if self._deadline is not None:
-            self._wait_for_values([*results, *written.values()])
-        # A buffer that is a variable's may be used up by the next step.
-        stored = {id(v) for v in (*written.values(), *self._initial_values())}
-        results = [np.array(r) if id(r) in stored else r for r in results]
-        if self._execution.error is not None:
-            raise self._execution.error
-        step.commit(written)
-        if self.shared is not None:
-            self.shared.keep()
-        return results
-
-    def _initial_values(self) -> list[Any]:
-        cells = map(self.step.resources.cell, self.step.order.initial_reads)
-        return [c.value for c in cells if c.value.__class__ is ARRAY]
-
-    def _copy_state(self) -> None:
-        for key in self.step._early_keys:
-            value = self.step.resources.cell(key).value
-            if value is not None:
-                self._copies[key] = np.asarray(value) if value.__class__ is ARRAY else value
-
-    def _copy_of(self, key: str) -> Any:
-        if key not in self._copies:
-            raise uninitialised(self.step.order.initial_reads.get(key), key)
-        return self._copies[key]
-
-    def _remaining(self) -> float | None:
-        if self._deadline is None:
-            return None
-        return max(0.0, self._deadline - time.monotonic())
-
-    def _check(self, in_time: bool) -> None:
-        if not in_time:
-            self._execution.abort(timed_out())
-        if self._execution.error is not None:
-            raise self._execution.error
-
-    def _wait_for_values(self, values: Sequence[Any]) -> None:
-        """Waits for what devices still compute; a program cannot be stopped, but it need not be waited for."""
-        waiting = [v for v in values if v.__class__ is ARRAY]
-        while waiting := [v for v in waiting if not v.is_ready()]:
-            self._check(self._remaining() != 0.0)
-            time.sleep(0.0005)
-
-    def _take(self, node: Node, what: Tensor | None, target: Device) -> Any:
-        return None if what is None else placed(self.values[node.device.name][what], target)
-
-    def _put(self, device: Device, what: Tensor | None, value: Any) -> None:
-        if what is not None:
-            self.values[device.name][what] = value
-
-
-class StateOnDevice(StateView):
-    """The state of a run as operations on one device see it: values that are elsewhere come to them."""
-
-    __slots__ = ("_device", "_whole")
-
-    def __init__(self, whole: StateView, device: Device) -> None:
-        self._whole, self._device = whole, device
-
-    def read(self, key: str, version: int) -> Any:
-        """The value that write number `version` left, on the device."""
-        return placed(self._whole.read(key, version), self._device)
-
-    def write(self, key: str, version: int, value: Any) -> None:
-        """Sets what write number `version` leaves."""
-        self._whole.write(key, version, value)
-
-    def has(self, key: str, version: int) -> bool:
-        """Whether the version is known to the run."""
-        return self._whole.has(key, version)
-
-    def write_rows(
-        self, key: str, before: int, version: int, kind: str, where: Any, updates: Any
-    ) -> None:
-        """Sets what write number `version` leaves: version `before` with some rows changed."""
-        self._whole.write_rows(key, before, version, kind, where, updates)
-
-
-def placed(value: Any, device: Device) -> Any:
-    """`value` on `device`; what NumPy holds is on every device."""
-    kind = value.__class__
-    if kind is ARRAY:
-        here, there = value.device, device.physical
-        if here is there:
-            return value
-        if here.platform == "cpu" and there.platform == "cpu":
-            # One memory. This waits for the value, but costs a twentieth of `device_put`; a buffer that NumPy looks at
-            # is never written in place.
-            return np.asarray(value)
-        return jax.device_put(value, there)
-    if kind is HostList:
-        return HostList(value.dtype, tuple(placed(item, device) for item in value.items))
-    if kind is DeviceList:
-        return jax.device_put(value, device.physical)
-    return value

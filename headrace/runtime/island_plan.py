@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from headrace.core import dtypes
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.island import Island
 from headrace.lowering.rematerialize import Rematerialize
+from headrace.lowering.spmd import SpmdIsland
+from headrace.passes.device_split import DeviceSplit
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.segments import Segment, Split
 from headrace.passes.state_order import (
@@ -78,6 +82,60 @@ def island_of(
         rematerialize=rematerialize,
         narrow=narrow,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A value that others want of a program of all replicas: the tensor, the output that holds it, and of which replica."""
+
+    tensor: Tensor
+    output: int
+    replica: int
+
+
+def spmd_island_of(
+    number: int,
+    label: str,
+    ops: Sequence[Operation],
+    split: DeviceSplit,
+    order: StateOrder,
+    fetches: Sequence[Tensor],
+    fed: frozenset[Tensor],
+    devices: Sequence[Any],
+) -> tuple[SpmdIsland, list[Delivery]]:
+    """The program of segment `number`, over JAX's `devices` by replica, and what others want of it."""
+    segment, nodes = split.segments[number], split.together[number]
+    inside = set(segment.ops)
+    wanted = {t for op in ops if op not in inside for t in op._inputs}
+    wanted.update(fetches)
+    outputs: dict[Tensor, int] = {}
+    deliveries: list[Delivery] = []
+    for node in nodes:
+        for replica, op in enumerate(node.ops):
+            for tensor in op._outputs:
+                if tensor in wanted:
+                    output = outputs.setdefault(
+                        node.leader._outputs[tensor.value_index], len(outputs)
+                    )
+                    where = node.home if node.is_single else replica
+                    deliveries.append(Delivery(tensor, output, where))
+    first = {key: name for name, keys in split.keys.items() for key in keys}
+    reads, writes = _state(inside, order, ())
+    island = SpmdIsland(
+        nodes,
+        devices,
+        segment.static_inputs,
+        tuple(outputs),
+        tuple(dict.fromkeys((first.get(key, key), version) for key, version in reads)),
+        tuple(dict.fromkeys((first[key], version) for key, version in writes)),
+        order,
+        split.keys,
+        split.must_fold,
+        split.free,
+        fed,
+        label,
+    )
+    return island, deliveries
 
 
 def _state(

@@ -39,7 +39,7 @@ class PartialStep:
         self._step = Step(*parts, partial=True)
         device_of = place(self._step.ops)
         if device_of is not None:
-            self._step = DeviceStep(*parts, partial=True, device_of=device_of)
+            self._step = DeviceStep(*parts, partial=True, device_of=device_of, together=False)
         self._values: Values = {}
         self._state = StateView(self._step.load)
         self._done: set[Operation] = set()

@@ -211,6 +211,7 @@ def node_and_body(scope: str) -> tuple[str, str, str]:
     A scope is, for instance, `jit(f)/loop/w#While/while/body/sum#AddV2/add`.
     """
     start = scope.partition("/")[2] if scope.startswith(("jit(", "pjit(")) else scope
+    start = start.removeprefix("shard_map/")  # what the replicas of a step run together
     node, *inner = start.split("#")
     path: list[str] = []
     for part in inner[:-1]:

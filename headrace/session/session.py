@@ -250,7 +250,8 @@ class BaseSession:
             return FlowStep(*parts)
         device_of = self._device_of(step.ops)
         if device_of is not None:
-            step = DeviceStep(*parts, device_of=device_of)
+            together = self._rematerialize is None
+            step = DeviceStep(*parts, device_of=device_of, together=together)
         step.rematerialize = self._rematerialize
         step.compute_narrow(self._mixed_precision.narrow(step, self._placement.device))
         return step
