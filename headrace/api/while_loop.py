@@ -325,7 +325,7 @@ def _loop_result(value: Any, old: Tensor) -> Tensor:
         tensor = raw.Identity(tensor)
     if tensor._dtype.base_dtype != old._dtype.base_dtype:
         raise TypeError(
-            f"Loop var {old.name} enters the loop with type {old._dtype.base_dtype!r} but has type "
-            f"{tensor._dtype.base_dtype!r} after 1 iteration."
+            f"Loop var {old.name} enters the loop with type {old._dtype.base_dtype} but has type "
+            f"{tensor._dtype.base_dtype} after 1 iteration."
         )
     return tensor
