@@ -52,8 +52,9 @@ test: $(STAMP) ## lint, types and every test
 quick: $(STAMP) ## the tests without the slow ones
 	@JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) -q -m "not slow"
 
-stress: $(STAMP) ## 10,000 steps of random graphs on four devices, in each of three tests (half an hour)
-	@HEADRACE_STRESS_STEPS=10000 JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q --durations=0 tests/runtime/test_layered_dags.py
+stress: $(STAMP) ## 10,000 steps of random graphs on four devices in each of three tests, a hundred random programs of replicas (half an hour)
+	@HEADRACE_STRESS_STEPS=10000 JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q --durations=0 tests/runtime/test_layered_dags.py \
+		tests/distribute/test_one_program.py
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . || { \

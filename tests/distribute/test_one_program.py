@@ -1,7 +1,12 @@
-"""Replicas as one program: it is one, with XLA's collectives, and trains as one device does and as replicas one by one do."""
+"""Replicas as one program: it is one, with XLA's collectives, and trains as one device does and as replicas one by one do.
 
+HEADRACE_STRESS_STEPS=10000 in the environment makes a hundred random programs.
+"""
+
+import os
 import threading
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,8 +14,9 @@ import headrace as tf
 from headrace.lowering.compilations import compilations
 from headrace.runtime.device_step import DeviceStep
 from headrace.runtime.region import Region
-from tests.distribute import replicated
+from tests.distribute import random_replicas, replicated
 
+FULL = int(os.environ.get("HEADRACE_STRESS_STEPS", "0")) // 100
 SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
 
 
@@ -116,6 +122,27 @@ def test_what_differs_between_replicas_differs_as_it_did(count, one_by_one):
     assert len(np.unique(copies["average"], axis=0)) == count
     for name, own in copies.items():
         np.testing.assert_allclose(own, others[name], rtol=2e-6, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(FULL or 3))
+def test_random_programs_give_what_replicas_one_by_one_give(seed, one_by_one):
+    count, found = 2 + seed % 3, []
+    for _ in range(2):
+        with tf.Graph().as_default():
+            tf.set_random_seed(seed)
+            x, fetches, copies = random_replicas.build(tf, seed, count)
+            with session() as sess:
+                sess.run(tf.global_variables_initializer())
+                values = [
+                    (sess.run(fetches, {x: random_replicas.feed(count, i)}), sess.run(copies))
+                    for i in range(3)
+                ]
+                found.append((jax.tree.leaves(values), len(regions(sess))))
+        one_by_one()
+    (together, programs), (apart, none) = found
+    assert programs and not none and len(together) == len(apart)
+    for value, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(value, other, rtol=3e-4, atol=1e-5)
 
 
 def test_what_has_no_counterpart_is_computed_by_all_or_outside():
