@@ -125,6 +125,11 @@ class Run:
         """The state as a node sees it."""
         return self.early_state if node.number in self.step._early else self.state
 
+    def release(self) -> None:
+        """Lets go of all values: the run and its execution refer to each other, and wait for the garbage collector."""
+        self.values, self.feeds, self._copies, self.shared = {}, {}, {}, None
+        self.state = self.early_state = StateView(self.step.load)
+
     def _end(self) -> list[Any]:
         step = self.step
         self._check(self._execution.wait(self._remaining()))

@@ -254,6 +254,7 @@ class DeviceStep(Step):
             results = run.results()
         finally:
             self.resources.forget(run)
+            run.release()
         self._runs[key] = 1
         return results
 

@@ -1,8 +1,10 @@
 """Steps over several devices: state, control flow, the host, errors, time limits, closing."""
 
+import gc
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -400,6 +402,30 @@ def test_variables_of_several_devices_are_saved_and_restored(tmp_path):
         homes = [getattr(sess._resources.cell(f"v{i}").value, "device", None) for i in range(3)]
         allowed = [(None, d.physical) for d in sess._devices]
         assert all(home in known for home, known in zip(homes, allowed, strict=True))
+
+
+def test_old_values_go_without_the_garbage_collector():
+    x = tf.placeholder(tf.float32, [])
+    updates = []
+    for i in range(2):
+        with tf.device(f"/cpu:{i}"):
+            v = tf.get_variable(f"v{i}", [777, 13], initializer=tf.zeros_initializer())
+            updates.append(tf.assign_sub(v, v * x + 1.0).op)
+
+    def alive():
+        return sum(a.shape == (777, 13) for a in jax.live_arrays())
+
+    with session() as sess:
+        sess.run(tf.global_variables_initializer())
+        gc.collect()
+        gc.disable()
+        try:
+            counts = [sess.run(updates, {x: 0.5}) and alive() for _ in range(8)]
+        finally:
+            gc.enable()
+    assert (
+        max(counts[4:]) <= 4
+    )  # those of two variables, and what the threads of devices let go of next
 
 
 def test_more_devices_than_jax_has():

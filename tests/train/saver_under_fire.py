@@ -40,7 +40,8 @@ def model(kind):
     return graph, variables, saver, number
 
 
-def save_forever(kind, parts, folder, step):
+def save_forever(kind, parts, folder, step, ready):
+    """Saves one step after the other; tells `ready` when each begins."""
     graph, variables, saver, _ = parts
     with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"CPU": 2})) as sess:
         state = tf.train.get_checkpoint_state(folder)
@@ -51,6 +52,7 @@ def save_forever(kind, parts, folder, step):
             for variable in variables:
                 variable.load(np.full(variable.shape.as_list(), step, np.float32), sess)
             number = None if kind == "one_prefix" else step
+            os.write(ready, b"!")
             saver.save(sess, os.path.join(folder, "model"), global_step=number)
 
 
@@ -105,10 +107,19 @@ def main(kind, kills, seed):
     last = -1
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(kills):
-            child = in_child(functools.partial(save_forever, kind, parts, folder, last))
-            time.sleep(rng.uniform(0.01, 0.18))
+            begins, ready = os.pipe()
+            child = in_child(functools.partial(save_forever, kind, parts, folder, last, ready))
+            os.close(ready)
+            # In one of the first saves, however long this machine takes to start XLA and to save.
+            saves, start, taken = rng.randint(1, 3), time.monotonic(), 0.1
+            for _ in range(saves):
+                if not os.read(begins, 1):
+                    break  # the child has failed
+                start, taken = time.monotonic(), time.monotonic() - start
+            time.sleep(rng.uniform(0.0, taken if saves > 1 else 0.1))
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
+            os.close(begins)
             assert os.WIFSIGNALED(status), "the child failed by itself"
             step = step_in_place(parts, folder)
             assert step >= last, f"step {step} after step {last}"
