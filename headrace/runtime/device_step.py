@@ -300,10 +300,11 @@ class DeviceStep(Step):
     def run_node(self, run: Run, node: Node) -> None:
         """Runs a segment, as a program or operation by operation."""
         segment = self.split.segments[node.number]
-        if run.shared is None:
+        shared = run.shared
+        if shared is None:
             self._run_here(run, node, segment)
         else:
-            with run.shared.segment(alone=segment.is_island):
+            with shared.segment(alone=segment.is_island):
                 self._run_here(run, node, segment)
 
     def _run_here(self, run: Run, node: Node, segment: Segment) -> None:
