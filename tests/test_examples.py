@@ -43,3 +43,17 @@ def test_digits(tmp_path):
     assert done.stdout.count("it says ") == 6 and "8, but is 9" in done.stdout
     written = {path.name.partition(".")[0] for path in (tmp_path / "out").iterdir()}
     assert written == {"checkpoint", "digits", "events", "loss"}
+
+
+def test_records(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "records.py"), "--folder", "out", "--epochs", "8"],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.partition("test accuracy ")[2].partition("%")[0]) > 95
+    assert done.stdout.rstrip().endswith("of 397") and len(os.listdir(tmp_path / "out")) == 5

@@ -25,8 +25,8 @@ from headrace.ops.datasets.dataset import (
 
 def stacked(op: Any, elements: Sequence[Element]) -> Element:
     """Elements (at least one) as one. Raises InvalidArgumentError: the shapes of a component differ."""
-    if len(elements) == 1:
-        return tuple([as_array(c)[None] for c in elements[0]])
+    if len(elements) == 1 and all(isinstance(c, np.ndarray) for c in elements[0]):
+        return tuple([c[None] for c in elements[0]])
     return tuple(
         [stack(op, number, parts) for number, parts in enumerate(zip(*elements, strict=True))]
     )
@@ -53,6 +53,10 @@ def stack(op: Any, number: int, parts: Sequence[Any]) -> np.ndarray:
             for i, part in enumerate(parts):
                 out[i] = part if shape else part[()]
             return out
+    if not isinstance(as_array(first), np.ndarray):
+        lists = np.empty(len(parts), object)
+        lists[:] = parts
+        return lists
     arrays = [as_array(p) for p in parts]
     for array in arrays:
         if array.shape != arrays[0].shape:
@@ -346,7 +350,7 @@ class _Window(Dataset):
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
         source = self.source.start(context, prefix)
-        buffer: list[Element] = []
+        buffer: list[Any] = []
         span = (self._size - 1) * self._stride + 1
         gap = 0  # elements to leave out before the next window
         ended = False
@@ -357,7 +361,11 @@ class _Window(Dataset):
                 ended = source() is None
                 gap -= 1
             while not ended and len(buffer) < span:
-                element = source()
+                try:
+                    element = source()
+                except errors.OpError as error:
+                    buffer.append(error)  # of the windows that it is in
+                    continue
                 if element is None:
                     ended = True
                 else:
@@ -367,6 +375,10 @@ class _Window(Dataset):
             window = buffer[: span : self._stride]
             gap = max(0, self._shift - len(buffer)) if not ended else 0
             del buffer[: self._shift]
+            for element in window:
+                if isinstance(element, errors.OpError):
+                    context.check()
+                    raise element
             types, shapes = self.source.types, self.source.shapes
             return tuple(
                 as_array(Held(self.op, [(c,) for c in parts], types[i : i + 1], shapes[i : i + 1]))

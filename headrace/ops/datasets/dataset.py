@@ -22,6 +22,7 @@ from headrace.graph.op_def import Effect, OpDef, define
 from headrace.graph.operation import Operation
 from headrace.lowering import context as running
 from headrace.lowering.state import Slot
+from headrace.lowering.tensor_list import DeviceList, HostList
 
 Element = tuple[Any, ...]
 GetNext = Callable[[], Element | None]
@@ -270,9 +271,9 @@ def vector_argument(op: Operation, value: Any, name: str) -> list[Any]:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A component as an array: what is not one (a dataset in a variant) becomes a scalar of objects."""
-    if isinstance(value, np.ndarray):
-        return value
+    """A component as an array: what is not one (a dataset in a variant) becomes a scalar of objects. Lists stay lists."""
+    if isinstance(value, (np.ndarray, HostList, DeviceList)):
+        return value  # type: ignore[return-value]
     if isinstance(value, np.generic):
         return np.asarray(value)
     array = np.empty((), object)
