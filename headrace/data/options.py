@@ -156,7 +156,7 @@ class Options(OptionsBase):
     """Options of a dataset, for `Dataset.with_options`."""
 
     experimental_deterministic = _option(
-        "experimental_deterministic", bool, "Whether the order is always the same; here it is."
+        "experimental_deterministic", bool, "Whether the order is always the same (yes)."
     )
     experimental_distribute = _option(
         "experimental_distribute", DistributeOptions, "How workers share.", DistributeOptions

@@ -136,6 +136,20 @@ def test_threads_end_with_their_session_or_iterator():
         assert not wait_for_no_threads()
 
 
+def test_threads_end_with_the_iteration_they_work_for():
+    dataset = Dataset.range(9).map(lambda x: tf.py_func(lambda v: v, [x], tf.int64), 3).prefetch(2)
+    dataset = dataset.take(2).repeat().prefetch(1)
+    iterator = dataset.make_initializable_iterator()
+    element = iterator.get_next()
+    with tf.Session() as session:
+        session.run(iterator.initializer)
+        for _ in range(40):
+            session.run(element)
+        time.sleep(0.1)
+        assert len(threads()) < 20  # of 20 iterations, with four threads each
+    assert not wait_for_no_threads()
+
+
 def test_closing_the_session_wakes_up_who_waits():
     begun, go = threading.Event(), threading.Event()
 
@@ -176,6 +190,25 @@ def test_calls_run_side_by_side_and_keep_their_order():
 
     dataset = Dataset.range(16).map(lambda x: tf.py_func(meet, [x], tf.int64), 4)
     assert [int(x) for x in elements(dataset, one_shot=False)] == list(range(16))
+
+
+def test_what_is_ready_first_may_come_first():
+    others_came = threading.Event()
+
+    def wait_for_others(x):
+        assert x or others_came.wait(20)
+        return x
+
+    options = tf.data.Options()
+    options.experimental_deterministic = False
+    dataset = Dataset.range(3).map(lambda x: tf.py_func(wait_for_others, [x], tf.int64), 2)
+    iterator = dataset.with_options(options).make_initializable_iterator()
+    element = iterator.get_next()
+    with tf.Session() as session:
+        session.run(iterator.initializer)
+        found = [int(session.run(element)) for _ in range(2)]
+        others_came.set()
+        assert [*found, int(session.run(element))] == [1, 2, 0]
 
 
 def test_an_error_ahead_comes_in_its_place():

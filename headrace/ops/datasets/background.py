@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -76,14 +77,21 @@ def prefetched(context: IteratorContext, source: GetNext, size: int) -> GetNext:
     condition = context.condition()
     buffer: collections.deque[_Result] = collections.deque()
     room = _Buffer(size)
-    started = False
+    started = stopped = False
+
+    def stop() -> None:
+        """Ends the thread: nobody will ask for more."""
+        nonlocal stopped
+        with condition:
+            stopped = True
+            condition.notify_all()
 
     def read_ahead() -> None:
         while True:
             with condition:
-                while len(buffer) >= room.limit and not context.cancelled:
+                while len(buffer) >= room.limit and not (stopped or context.cancelled):
                     condition.wait()
-            if context.cancelled:
+            if stopped or context.cancelled:
                 return
             result = _Result()
             result.fill(source)
@@ -110,6 +118,7 @@ def prefetched(context: IteratorContext, source: GetNext, size: int) -> GetNext:
             condition.notify_all()
         return result.get()
 
+    weakref.finalize(get_next, stop)
     return get_next
 
 
@@ -145,6 +154,7 @@ class Workers:
         self._condition = context.condition()
         self._waiting: collections.deque[tuple[_Result, Callable[[], Any]]] = collections.deque()
         self._threads = self._idle = 0
+        self._stopped = False
 
     def submit(self, compute: Callable[[], Any]) -> _Result:
         """Has a thread compute."""
@@ -168,14 +178,32 @@ class Workers:
         if not result.done:
             self._context.check()
 
+    def wait_for_any(self, results: collections.deque[_Result]) -> _Result:
+        """Takes the first result that is there out of `results`. Raises CancelledError: the iterator is closed."""
+        with self._condition:
+            while not self._context.cancelled:
+                for result in results:
+                    if result.done:
+                        results.remove(result)
+                        return result
+                self._condition.wait()
+        self._context.check()
+        raise AssertionError
+
+    def stop(self) -> None:
+        """Ends the threads: nobody will ask for more."""
+        with self._condition:
+            self._stopped = True
+            self._condition.notify_all()
+
     def _work(self) -> None:
         while True:
             with self._condition:
                 self._idle += 1
-                while not self._waiting and not self._context.cancelled:
+                while not self._waiting and not (self._stopped or self._context.cancelled):
                     self._condition.wait()
                 self._idle -= 1
-                if self._context.cancelled:
+                if self._stopped or self._context.cancelled:
                     return
                 result, compute = self._waiting.popleft()
             result.fill(compute)
@@ -190,27 +218,26 @@ def parallel_map(
     apply: Callable[[Element], Any],
     count: int,
     step: Any,
+    in_order: bool = True,
 ) -> GetNext:
-    """`apply` to each element, up to `count` at a time; the results keep the order.
+    """`apply` to each element, up to `count` at a time; in_order: the results keep the order of the elements.
 
     step: what runs the function; while its calls are quick they are not worth a thread.
     """
     if count == AUTOTUNE:
         count = processors()
-    workers: Workers | None = None
+    workers = Workers(context, count)
     pending: collections.deque[_Result] = collections.deque()
     ended = False
 
     def get_next():
-        nonlocal workers, ended
+        nonlocal ended
         if not pending and not step.waits and step.seconds < _QUICK_SECONDS:
             element = None if ended else source()
             if element is None:
                 ended = True
                 return None
             return apply(element)
-        if workers is None:
-            workers = Workers(context, count)
         while not ended and len(pending) < count:
             try:
                 element = source()
@@ -225,8 +252,11 @@ def parallel_map(
                 pending.append(workers.submit(lambda element=element: apply(element)))
         if not pending:
             return None
+        if not in_order:
+            return workers.wait_for_any(pending).get()
         result = pending.popleft()
         workers.wait(result)
         return result.get()
 
+    weakref.finalize(get_next, workers.stop)
     return get_next

@@ -41,10 +41,11 @@ class IteratorContext:
         self.step = step
         self.functions = step.kept_functions()
         self.shared: dict[Any, Any] = {}  # seeds and caches, by the place in the pipeline
-        self.optimize = False
+        self.optimize = False  # whether shuffling and repeating are fused
+        self.any_order = False  # whether what is ready first may come first
         self.cancelled = False
         self._lock = threading.Lock()
-        self._conditions: list[threading.Condition] = []
+        self._conditions: weakref.WeakSet[threading.Condition] = weakref.WeakSet()
         self._threads: list[threading.Thread] = []
         self._when_cancelled: list[Callable[[], None]] = []
         IteratorContext._alive.add(self)
@@ -60,7 +61,7 @@ class IteratorContext:
         """A condition whose waiters wake up when the iterator is cancelled."""
         made = threading.Condition()
         with self._lock:
-            self._conditions.append(made)
+            self._conditions.add(made)
         return made
 
     def start(self, target: Callable[[], None]) -> None:
@@ -87,8 +88,8 @@ class IteratorContext:
             if self.cancelled:
                 return
             self.cancelled = True
-            conditions, callbacks = self._conditions, self._when_cancelled
-            self._conditions, self._when_cancelled = [], []
+            conditions, callbacks = list(self._conditions), self._when_cancelled
+            self._when_cancelled = []
         for condition in conditions:
             with condition:
                 condition.notify_all()

@@ -41,7 +41,8 @@ class _Map(Dataset):
         apply, step = self._function.step(context)
         call = one_element(apply, self.op.attr("preserve_cardinality"))
         if self._count is not None and self._count != 1:
-            return parallel_map(context, source, call, self._count, step)
+            in_order = not (context.any_order or self.op.attr("sloppy"))
+            return parallel_map(context, source, call, self._count, step, in_order)
 
         def get_next():
             element = source()

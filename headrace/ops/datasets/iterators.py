@@ -36,6 +36,7 @@ class IteratorResource:
         self.name = name
         self._types, self._shapes = types, shapes
         self._lock = threading.Lock()
+        self.starting = threading.Lock()  # held by who begins a one-shot iterator
         self._context: IteratorContext | None = None
         self._next: GetNext | None = None
         self._store: Any = None
@@ -160,7 +161,9 @@ one_shot_iterator.not_differentiable()
 @one_shot_iterator.host
 def _one_shot_iterator_host(op):
     iterator = _made(op)
-    if iterator._next is None:
+    with iterator.starting:
+        if iterator._next is not None:
+            return iterator
         factory = Captured(op, "dataset_factory", ())
         (variant,) = factory.instantiate(IteratorContext())([])
         iterator.set_dataset(op, dataset_of(op, variant))

@@ -316,11 +316,17 @@ for _prefix in ("", "Experimental"):
 
 
 class _Optimized(_PassOn):
-    """The input, with shuffling and repeating fused, also where functions make datasets."""
+    """The input, with shuffling and repeating fused, also where functions make datasets; or in any order."""
+
+    def __init__(self, op, source, names):
+        super().__init__(op, source)
+        self._fuses = b"shuffle_and_repeat_fusion" in names
+        self._any_order = b"make_sloppy" in names
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
-        context.optimize = True
-        return optimized(self.source).start(context, prefix)
+        context.optimize, context.any_order = self._fuses, self._any_order
+        source = optimized(self.source) if self._fuses else self.source
+        return source.start(context, prefix)
 
 
 def optimized(dataset: Dataset) -> Dataset:
@@ -347,5 +353,4 @@ def optimized(dataset: Dataset) -> Dataset:
 def _optimize_dataset(op, source, optimizations):
     source = dataset_of(op, source)
     wanted = [o if isinstance(o, bytes) else o.encode() for o in optimizations.tolist()]
-    fuses = b"shuffle_and_repeat_fusion" in wanted
-    return (_Optimized if fuses else _PassOn)(op, source)
+    return _Optimized(op, source, wanted)
