@@ -305,6 +305,7 @@ class OpDef:
         "facts_rule",
         "flow",
         "gradient_rule",
+        "host_is_slow",
         "host_only",
         "host_rule",
         "initial_state_rule",
@@ -367,6 +368,7 @@ class OpDef:
         self.demand_rule: Callable[..., Any] | None = None
         self.native_rule: Callable[..., Any] | None = None
         self.across_rule: Callable[..., Any] | None = None
+        self.host_is_slow = False
         self._signature: Signature | None = None
         self._function_attrs: tuple[str, ...] | None = None
 
@@ -449,6 +451,11 @@ class OpDef:
     def not_differentiable(self) -> OpDef:
         """Declares that gradients stop here."""
         self.gradient_rule = NOT_DIFFERENTIABLE
+        return self
+
+    def slow_on_host(self) -> OpDef:
+        """Declares that the NumPy rule is for few elements: it takes tens of nanoseconds or more for each."""
+        self.host_is_slow = True
         return self
 
     def may_fail(self, op: Any) -> bool:

@@ -432,6 +432,7 @@ def _digamma_gradient(op, dy):
 # ---- Bessel functions, scaled by exp(-|x|)
 
 bessel_i0e = _unary("BesselI0e", _FLOAT, lax.bessel_i0e, special.i0e, via_float=True)
+bessel_i0e.slow_on_host()
 
 
 @bessel_i0e.gradient
@@ -441,6 +442,7 @@ def _bessel_i0e_gradient(op, dy):
 
 
 bessel_i1e = _unary("BesselI1e", _FLOAT, lax.bessel_i1e, special.i1e, via_float=True)
+bessel_i1e.slow_on_host()
 
 
 @bessel_i1e.gradient

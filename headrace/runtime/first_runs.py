@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from headrace import native
+from headrace.graph.func_graph import functions_of
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering.evaluate import Values
@@ -29,7 +30,7 @@ from headrace.runtime.resources import ResourceStore
 _MAX_KERNELS = 6
 
 # Compiling takes longer than some runs of the interpreter, which takes about twice as long as the program will.
-_LARGE_ISLAND = 300
+_LARGE_ISLAND = 100
 _RUNS_OF_LARGE_ISLANDS = 4
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -37,17 +38,24 @@ Shapes = tuple[tuple[int, ...], ...]
 _logger = logging.getLogger("headrace")
 
 
-def runs_to_interpret(split: Split, may_wait: bool) -> int:
-    """How many runs of a step are interpreted for each set of shapes, before its islands are compiled.
-
-    may_wait: the program can be compiled beforehand, in another thread.
-    """
+def runs_to_interpret(split: Split) -> int:
+    """How many runs of a step are interpreted for each set of shapes, before its islands are compiled."""
     islands = [segment for segment in split.segments if segment.is_island]
     if _kernels_needed(op for segment in islands for op in segment.ops) > _MAX_KERNELS:
         return 0
-    if may_wait and len(split.segments) == len(islands) == 1 and not islands[0].static_inputs:
-        return _RUNS_OF_LARGE_ISLANDS if len(islands[0].ops) >= _LARGE_ISLAND else 1
+    if len(split.segments) == len(islands) == 1 and not islands[0].static_inputs:
+        return _RUNS_OF_LARGE_ISLANDS if _size(islands[0].ops) >= _LARGE_ISLAND else 1
     return 1
+
+
+def _size(ops: Iterable[Operation]) -> int:
+    """The number of operations, with those of the functions that they call."""
+    count = 0
+    for op in ops:
+        count += 1
+        if op._definition.function_attrs:
+            count += sum(_size(function.graph.get_operations()) for _, function in functions_of(op))
+    return count
 
 
 def _kernels_needed(ops: Iterable[Operation]) -> int:

@@ -103,5 +103,6 @@ def is_small(op: Operation, arguments: list[Any], most: int = MOST_ELEMENTS) -> 
             total += count
     if op.type in SUMS and most == MOST_ELEMENTS and total > MOST_SUMMED:
         return False
-    random = op._definition.effects & Effect.RANDOM
-    return total <= (_MOST_RANDOM_ELEMENTS if random else most)
+    if op._definition.effects & Effect.RANDOM:
+        return total <= _MOST_RANDOM_ELEMENTS
+    return total <= (min(most, MOST_ELEMENTS) if op._definition.host_is_slow else most)

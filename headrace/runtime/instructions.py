@@ -39,6 +39,7 @@ def ready(op: Operation, order: StateOrder, fed: frozenset[Any]) -> Instruction 
         or definition.effects & ~MAY_FAIL
         or definition.writes
         or definition.host_only
+        or definition.host_is_slow
         or op in order.later_reads
         or not op._outputs
         or any(t in fed for t in op._outputs)

@@ -126,7 +126,7 @@ class Step:
         self._narrow: Narrow = {}
         loops = any(op.type in ("While", "StatelessWhile") for op in self.ops)
         self._shapes = VaryingShapes() if loops and self.feeds else None
-        self._first_runs = runs_to_interpret(self.split, may_wait=self._shapes is None)
+        self._first_runs = runs_to_interpret(self.split)
         self._ahead = Ahead()
         # Of the thread's run: `elements`, how many NumPy computes, and `deadline`, when to stop waiting.
         self._limit = threading.local()
@@ -297,13 +297,13 @@ class Step:
             self.commit(state.written)
         return results
 
-    def _interpret_once(self, feed_values: list[Any]) -> list[Any]:
+    def _interpret_once(self, feed_values: list[Any], observe: Observer | None = None) -> list[Any]:
         """As `_interpret`, for shapes that may not come again: no kernel is compiled where NumPy can do it."""
-        self._limit.elements = MOST_ELEMENTS_ONCE
+        before, self._limit.elements = self._most_elements, MOST_ELEMENTS_ONCE
         try:
-            return self._interpret(feed_values)
+            return self._interpret(feed_values, observe)
         finally:
-            self._limit.elements = MOST_ELEMENTS
+            self._limit.elements = before
 
     @property
     def _most_elements(self) -> int:
@@ -398,7 +398,7 @@ class Step:
         tiny = host_call(self.ops, self.split.free, self.feeds, self.fetches)
         alone = tiny is not None and not self.order.writers
         if alone or (runs == 0 and self._interpretable):
-            results = self._interpret(feed_values, observe)
+            results = self._interpret_once(feed_values, observe)
         else:
             results = recorder.profile(
                 lambda: self._run_segments(feed_values, watch=(observe, recorder))

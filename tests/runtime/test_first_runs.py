@@ -241,6 +241,17 @@ def test_a_process_may_end_while_a_step_is_compiled():
     assert done.stdout.count("(2, 8)") == 2
 
 
+def test_slow_numpy_rules_are_for_few_elements():
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None])
+        y = tf.igamma(x, 2.0)
+    for size, programs in ((400, 0), (70_000, 1)):
+        with tf.Session(graph=graph) as session:
+            before = tf.compilations().count
+            session.run(y, {x: np.ones(size)})
+            assert tf.compilations().count - before == programs
+
+
 def test_values_are_let_go_after_their_last_use():
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [2])
