@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -32,6 +32,9 @@ _MAX_KERNELS = 6
 # Compiling takes longer than some runs of the interpreter, which takes about twice as long as the program will.
 _LARGE_ISLAND = 100
 _RUNS_OF_LARGE_ISLANDS = 4
+
+# Interpretation copies a variable to change it; a program, which one of so many bytes is worth, changes it in place.
+_LARGE_VARIABLE = 1 << 25
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -138,11 +141,23 @@ def _quietly(compile: Callable[[], None]) -> None:
         _logger.debug("compiling in another thread failed: %s", error)
 
 
-def last_uses(ops: Iterable[Operation], kept: set[Tensor]) -> dict[Operation, tuple[Tensor, ...]]:
-    """For each of `ops`, in order, the tensors that none after it uses: all inputs and outputs but those that are `kept`."""
-    seen = set(kept)
+def any_is_large(values: Iterable[Any]) -> bool:
+    """Whether one of these values, of variables that a step writes, is so large that the copies of interpretation count."""
+    return any(getattr(value, "nbytes", 0) > _LARGE_VARIABLE for value in values)
+
+
+def last_uses(
+    ops: Sequence[Operation], everything: Iterable[Operation], kept: Iterable[Tensor]
+) -> dict[Operation, tuple[Tensor, ...]]:
+    """For each of `ops`, in order, the tensors that none after it uses: all of its inputs and outputs but some.
+
+    These are the ones that are `kept`, and those that others among `everything`, the operations of the step, take.
+    """
+    inside = set(ops)
+    seen = {t for op in everything if op not in inside for t in op._inputs}
+    seen.update(kept)
     found: dict[Operation, tuple[Tensor, ...]] = {}
-    for op in reversed(list(ops)):
+    for op in reversed(ops):
         last = [t for t in dict.fromkeys((*op._outputs, *op._inputs)) if t not in seen]
         if last:
             found[op] = tuple(last)

@@ -48,7 +48,7 @@ from headrace.passes.state_order import (
     names_variable,
     order_state,
 )
-from headrace.runtime.first_runs import Ahead, compiling, last_uses, runs_to_interpret
+from headrace.runtime.first_runs import Ahead, any_is_large, compiling, last_uses, runs_to_interpret
 from headrace.runtime.host_rules import (
     MOST_ELEMENTS,
     MOST_ELEMENTS_ONCE,
@@ -68,9 +68,6 @@ from headrace.runtime.single_call import single_call
 from headrace.runtime.tiny_step import host_call
 from headrace.runtime.varying_shapes import VaryingShapes
 from headrace.runtime.waiting import CallsAtOnce, alone_from, call_out, calls_out, closed, may_wait
-
-# Interpretation copies a variable to change it; a program, which one of so many bytes is worth, changes it in place.
-_LARGE_VARIABLE = 1 << 25
 
 Observer = Callable[[Operation, float, float, list[Any]], None]
 # Who is told of operations, and who of programs, while a step is traced.
@@ -186,6 +183,9 @@ class Step:
         """Whether the first run for new shapes is interpreted: nothing was asked for that programs alone do."""
         return self._first_runs > 0 and self.rematerialize is None and not self._narrow
 
+    def _writes_large_variables(self) -> bool:
+        return any_is_large(self.resources.cell(key).value for key in self.order.writers)
+
     def ensure_generators(self) -> None:
         for cell, op in self._initialisers:
             if cell.value is None:
@@ -230,7 +230,7 @@ class Step:
                 self._shapes.note_program(key)
                 return results
         runs = self._runs.get(key, 0)
-        if runs < self._first_runs and self._interpretable and not self._updates_large_variables():
+        if runs < self._first_runs and self._interpretable and not self._writes_large_variables():
             if runs == 1:
                 self._ahead.start(key, self._compiling(feed_values))
             results = self._interpret_once(feed_values)
@@ -251,11 +251,6 @@ class Step:
         if self._shapes is not None:
             self._shapes.note_program(key)
         return results
-
-    def _updates_large_variables(self) -> bool:
-        """Whether a variable changes that is so large that the copies count which interpretation makes of it."""
-        values = [self.resources.cell(key).value for key in self.order.writers]
-        return any(getattr(value, "nbytes", 0) > _LARGE_VARIABLE for value in values)
 
     def _compiling(self, feed_values: list[Any]) -> Callable[[], None]:
         """What compiles the only island of the step for arrays like these, without running it."""
@@ -329,7 +324,9 @@ class Step:
                 if not self.is_handle(op)
                 and not (op._outputs and all(t in fed for t in op._outputs))
             ]
-            last = self._last_uses(ops) if order is self.order else {}
+            last: dict[Operation, tuple[Tensor, ...]] = {}
+            if order is self.order:
+                last = last_uses(ops, self.ops, self.fed.union(self.fetches))
             instructions = [(op, ready(op, order, fed), last.get(op, ())) for op in wanted]
             prepared = self._prepared[key] = (ops, order, instructions)
         most = self._most_elements
@@ -339,12 +336,6 @@ class Step:
                     store_outputs(op, self.evaluate(op, values, state, order), values, fed)
                 for tensor in unused:
                     values.pop(tensor, None)
-
-    def _last_uses(self, ops: Sequence[Operation]) -> dict[Operation, tuple[Tensor, ...]]:
-        """For each of `ops`, all of the step or those of a segment, the tensors that nobody needs after it."""
-        inside = set(ops)
-        others = {t for op in self.ops if op not in inside for t in op._inputs}
-        return last_uses(ops, others | self.fed | set(self.fetches))
 
     def _run_watched(
         self,

@@ -258,9 +258,11 @@ def test_values_are_let_go_after_their_last_use():
         a, unused = tf.split(x, 2)
         b = a + a
         c = b * a
-        uses = last_uses([a.op, b.op, c.op], {x, c})
+        uses = last_uses([a.op, b.op, c.op], [], [x, c])
+        others = last_uses([a.op, b.op], [c.op], [x])
     split_axis = a.op.inputs[0]
     assert uses == {c.op: (b, a), a.op: (unused, split_axis)}
+    assert others == {a.op: (unused, split_axis)}  # c still takes a and b
 
 
 def test_the_values_of_an_interpreted_run_are_not_all_held_at_once(monkeypatch):
