@@ -56,6 +56,9 @@ from headrace.train import (
     saver as saver,
 )
 from headrace.train import (
+    session_manager as session_manager,
+)
+from headrace.train import (
     slot_creator as slot_creator,
 )
 from headrace.train import (
