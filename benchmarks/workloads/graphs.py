@@ -169,17 +169,6 @@ def _restore_torch(torch, size):
     return step
 
 
-growth = workload(
-    "growth",
-    "memory gained over 100,000 steps of the MLP",
-    full={**small.mlp.full, "batch": 8, "runs": 100_000},
-    tiny={**small.mlp.tiny, "runs": 20},
-    kind=EVENT,
-    unit="MB",
-    tolerance=None,
-)
-
-
 def resident():
     """Megabytes of memory that the process holds now."""
     with open("/proc/self/statm") as file:
@@ -203,6 +192,24 @@ def _growth(builder):
     return build
 
 
-growth.tf(_growth(small.mlp.builders["tf"]))
-growth.torch(_growth(small.mlp.builders["torch"]))
-growth.jax(_growth(small.mlp.builders["jax"]))
+def _growing(name, what, model, size):
+    grows = workload(
+        name,
+        f"memory gained over 100,000 steps of {what}",
+        full={**size, "runs": 100_000},
+        tiny={**model.tiny, "runs": 20},
+        kind=EVENT,
+        unit="MB",
+        tolerance=None,
+    )
+    for contender, builder in model.builders.items():
+        grows.builders[contender] = _growth(builder)
+
+
+_growing("growth", "the MLP", small.mlp, {**small.mlp.full, "batch": 8})
+for _name, _what, _model in (
+    ("char_rnn", "a tiny character LSTM", sequences.characters),
+    ("transformer", "a tiny Transformer", sequences.transformer),
+    ("resnet20", "a tiny ResNet", images.resnet20),
+):
+    _growing(f"growth_{_name}", _what, _model, {**_model.full, **_model.tiny})

@@ -17,11 +17,15 @@ from headrace.lowering import checks
 from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.jax_adapter import x64
 from headrace.lowering.not_compilable import NotCompilable
+from headrace.lowering.recent import Recent
 from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import DeviceList, HostList, double_room, to_device, to_host
 from headrace.passes.prune import prune
 from headrace.passes.segments import runs_on_host, shape_deciders
 from headrace.passes.state_order import BodyPlan, StateOrder, is_handle, plan_body
+
+# So many loops of a graph that were compiled by themselves are kept.
+_MAX_PROGRAMS = 64
 
 # Runs the operations of a plan on values, traced or real.
 Runner = Callable[
@@ -237,10 +241,11 @@ class Functions:
             (v.dtype.str, v.shape, v.tobytes()) if s else None
             for v, s in zip(inputs, static, strict=True)
         )
-        programs = self.op._graph.__dict__.setdefault("_loop_programs", {})
-        found = programs.get((self.op, key))
+        programs = self.op._graph.__dict__.setdefault("_loop_programs", Recent(_MAX_PROGRAMS))
+        found = programs.find((self.op, key))
         if found is None:
-            found = programs[self.op, key] = self._program(rule, inputs, static)
+            found = self._program(rule, inputs, static)
+            programs.add((self.op, key), found)
         program, collector = found
         traced = [v for v, s in zip(inputs, static, strict=True) if not s]
         with x64():

@@ -15,6 +15,7 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.evaluate import Values, trace
 from headrace.lowering.mixed_precision import narrowing
+from headrace.lowering.recent import Recent
 from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
 from headrace.lowering.state import Slot, StateView
 from headrace.passes.mixed_precision import Narrow
@@ -22,6 +23,9 @@ from headrace.passes.state_order import StateOrder
 
 # Larger constants are arguments of the program: as literals they slow the compiler down and are kept twice.
 LITERAL_BYTES = 1 << 16
+
+# A value that decides a shape may be another one in each run: so many of its programs are kept.
+_MAX_PROGRAMS = 64
 
 
 class Island:
@@ -83,7 +87,7 @@ class Island:
         self._large = tuple(t for t, _ in large)
         self.constants: tuple[Any, ...] = tuple(a for _, a in large)
         self._donate = donate
-        self._programs: dict[tuple[Any, ...], tuple[Any, checks.Collector]] = {}
+        self._programs: Recent[tuple[Any, checks.Collector]] = Recent(_MAX_PROGRAMS)
 
     def forget_programs(self) -> None:
         """Has the programs traced again at the next call."""
@@ -96,14 +100,15 @@ class Island:
         the checks end with the old values of what is donated (see `guarded`).
         """
         key = tuple((v.dtype.str, v.shape, v.tobytes()) for v in static_values)
-        found = self._programs.get(key)
+        found = self._programs.find(key)
         if found is None:
             collector = checks.Collector()
             function = self._function(
                 dict(zip(self.static_inputs, static_values, strict=True)), collector
             )
             jitted = jax.jit(function, donate_argnums=(0,) if self._donate and self.donated else ())
-            found = self._programs[key] = (jitted, collector)
+            found = jitted, collector
+            self._programs.add(key, found)
         return found
 
     def sizes(

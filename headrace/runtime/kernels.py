@@ -1,13 +1,11 @@
 """Single operations as compiled kernels, cached over all graphs: what the interpreter runs where NumPy does not do.
 
-The rule is the one that islands are traced with. A kernel is compiled once for an op type, its attrs and the values of
-its static inputs; JAX keeps one program of it for each set of types and shapes.
+The rule is the one that islands are traced with. A kernel is compiled once for an op type, its attrs, the values of its
+static inputs, and the types and shapes of the others.
 """
 
 from __future__ import annotations
 
-import collections
-import threading
 from typing import Any
 
 import jax
@@ -21,9 +19,10 @@ from headrace.graph.operation import Operation
 from headrace.lowering import checks
 from headrace.lowering.checks import raise_if_failed
 from headrace.lowering.evaluate import REFUSED
+from headrace.lowering.recent import Recent
 from headrace.lowering.state import Slot, StateView
 
-_MAX_KERNELS = 4096
+_MAX_KERNELS = 256
 
 
 class _KernelOp:
@@ -48,8 +47,7 @@ class _KernelOp:
         return errors.InvalidArgumentError(None, None, f"{self.type} op {self.name!r}: {message}")
 
 
-_kernels: collections.OrderedDict[Any, Any] = collections.OrderedDict()
-_lock = threading.Lock()
+_kernels: Recent[Any] = Recent(_MAX_KERNELS)
 
 
 def _hashable(value: Any) -> Any:
@@ -110,14 +108,12 @@ def run_kernel(op: Operation, arguments: list[Any]) -> Any:
         tuple((s.dtype.str, s.shape, s.tobytes()) for s in statics),
         tuple(t._dtype for t in op._outputs),
         op.facts if _needs_facts(definition, static_inputs) else None,
+        tuple((getattr(v, "dtype", v.__class__), getattr(v, "shape", ())) for v in flat),
     )
-    entry = _kernels.get(key)
+    entry = _kernels.find(key)
     if entry is None:
         entry = _make(op, plan, statics, len(slots))
-        with _lock:
-            _kernels[key] = entry
-            if len(_kernels) > _MAX_KERNELS:
-                _kernels.popitem(last=False)
+        _kernels.add(key, entry)
     jitted, collector, returns = entry
     try:
         with jax.enable_x64(True):
