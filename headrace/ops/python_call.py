@@ -78,7 +78,8 @@ def _call_stateless(op, inputs=()):
         return _call(op, inputs)
     if holder.constant is None:
         holder.constant = _call(op)
-    return holder.constant
+    # The value itself, as constants are asked for theirs.
+    return holder.constant[0] if len(op._outputs) == 1 else holder.constant
 
 
 def _described(error: Exception) -> str:

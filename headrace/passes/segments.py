@@ -64,7 +64,12 @@ def runs_on_host(op: Operation) -> bool:
 
 def is_constant(op: Operation) -> bool:
     """Whether the operation has the same value whenever and wherever it runs."""
-    return not op._inputs and is_pure(op) and op._definition.host_rule is not None
+    return (
+        not op._inputs
+        and len(op._outputs) <= 1
+        and is_pure(op)
+        and op._definition.host_rule is not None
+    )
 
 
 def _has_host_ops(graph: FuncGraph) -> bool:

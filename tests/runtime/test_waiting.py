@@ -199,6 +199,19 @@ def test_an_interrupt_and_an_error_pass_through():
             assert "headrace/runtime" not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", ["/cpu:0", "/cpu:1"])
+def test_functions_without_state_and_arguments_are_constants(place):
+    numbers = iter(range(100))
+    with tf.device(place):
+        one = tf.py_func(lambda: next(numbers), [], tf.int64, stateful=False)
+        two = tf.py_func(lambda: [next(numbers), next(numbers)], [], [tf.int64] * 2, stateful=False)
+        total = one + 10
+    with session() as sess:
+        assert [sess.run(one) for _ in range(3)] == [0, 0, 0]
+        assert [sess.run([one, total]) for _ in range(3)] == [[0, 10]] * 3
+        assert [sess.run(two) for _ in range(3)] == [[1, 2]] * 3
+
+
 def test_partial_runs_are_left():
     gate = Gate()
     x = tf.placeholder(tf.float32, [])
