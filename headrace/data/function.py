@@ -8,13 +8,12 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from headrace.core.dtypes import DType
 from headrace.data import structure
 from headrace.graph import attr_value, default, raw
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.func_graph import FuncGraph, GraphFunction, root, with_lasting_effects
 from headrace.graph.graph import Graph
-from headrace.graph.tensor import Dims, Tensor
+from headrace.graph.tensor import Tensor
 
 
 class _Body(FuncGraph):
@@ -30,10 +29,6 @@ class _Body(FuncGraph):
     @property
     def _last_id(self) -> int:
         return len(self._operations)
-
-    def add_input(self, dtype: DType, dims: Dims, name: str) -> Tensor:
-        """An input; of a captured reference the function gets the value."""
-        return super().add_input(dtype.base_dtype, dims, name)
 
 
 class StructuredFunction:
@@ -65,7 +60,8 @@ class StructuredFunction:
                 ) from error
             flat = structure.to_tensors(self.output_spec, result)
             self.graph.outputs = [raw.Identity(convert_to_tensor(t)) for t in flat]
-        self.graph.control_outputs = with_lasting_effects(self.graph)
+        writers = [op for op in self.graph.get_operations() if op._definition.writes]
+        self.graph.control_outputs = [*dict.fromkeys((*with_lasting_effects(self.graph), *writers))]
         self.function = GraphFunction(self.graph)
         self.function.add_to_graph(outer)
         self.ref = attr_value.FunctionRef(self.graph.name)

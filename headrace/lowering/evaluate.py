@@ -88,7 +88,8 @@ def _handle_or_value(
         return values[tensor]
     version = order.read_version.get((op, key), -1)
     slot = Slot(state, key, version)
-    if argument.is_ref or tensor._dtype is dtypes.resource:
+    keeps = op._definition.keeps_functions  # functions that read, or write, the variable later
+    if argument.is_ref or tensor._dtype is dtypes.resource or keeps:
         return slot
     return slot.read()
 

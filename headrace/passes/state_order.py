@@ -249,6 +249,7 @@ def _uses_of(
             if key is None:
                 continue
             takes_handle = argument.is_ref or tensor._dtype is dtypes.resource
+            takes_handle |= definition.keeps_functions
             writes = takes_handle and argument.name in definition.writes
             # Passing a handle on (Identity of a resource) reads nothing.
             passes_on = takes_handle and not writes

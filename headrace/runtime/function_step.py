@@ -65,9 +65,11 @@ class _OwnGenerators(ResourceStore):
 
 def _computed(tensor: Tensor) -> Tensor:
     """What `tensor` is the same as, behind nodes that only pass it on."""
-    while tensor._op.type == "Identity" and not is_handle(tensor._op._inputs[0]):
-        tensor = tensor._op._inputs[0]
-    return tensor
+    while True:
+        op = tensor._op
+        if op.type != "Identity" or op._control_inputs or is_handle(op._inputs[0]):
+            return tensor
+        tensor = op._inputs[0]
 
 
 class FunctionStep(Step):

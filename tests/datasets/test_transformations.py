@@ -140,9 +140,30 @@ def test_functions_use_what_is_around_them():
         session.run(iterator.initializer, {offset: 10})
         assert [int(v) for v in session.run(element)] == [90, 0]
         session.run(variable.assign([5, 50, 500]))  # read when the function runs
-        session.run(reference.assign(0))  # was read when the iterator began
+        session.run(reference.assign(0))  # its value was taken when the iterator began
         assert [int(v) for v in session.run(element)] == [140, 100]
         assert [int(v) for v in session.run(element)] == [100 + 1 + 10 + 500, 200]
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_functions_write_variables(use_resource):
+    counter = tf.Variable(0, use_resource=use_resource)
+
+    def count(x):
+        with tf.control_dependencies([counter.assign_add(1)]):
+            return tf.identity(x)
+
+    dataset = range_(3).map(count)
+    iterator = dataset.make_initializable_iterator()
+    element = iterator.get_next()
+    total = dataset.reduce(np.int64(0), lambda s, x: s + x)
+    with tf.Session() as session:
+        session.run(counter.initializer)
+        session.run(iterator.initializer)
+        for i in range(3):
+            assert session.run(counter) == i
+            assert session.run(element) == i
+        assert session.run(total) == 3 and session.run(counter) == 6
 
 
 def test_python_functions_and_generators():
