@@ -33,6 +33,9 @@ def parts(session, fetches, feeds):
         p for key, p in session._prepared.items() if p.tensors == tuple(feeds) and _of(key, fetches)
     ]
     step = prepared.step
+    deadline = time.monotonic() + 60  # a large step is compiled in another thread meanwhile
+    while step._compiled is None and time.monotonic() < deadline:
+        session.run(fetches, feeds)
     arrays = [feeding.to_array(t, v) for t, v in feeds.items()]
     run = step._compiled
 
