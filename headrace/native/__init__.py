@@ -8,6 +8,7 @@ as fast, the functions here lower to XLA's own operations.
 from headrace.native.convolution import Geometry, convolve, filter_gradient, input_gradient
 from headrace.native.empty import empty
 from headrace.native.library import available, without
+from headrace.native.loops import repeat
 from headrace.native.matmul import dot, host_dot
 from headrace.native.random import random_numbers, truncated_numbers
 
@@ -21,6 +22,7 @@ __all__ = [
     "host_dot",
     "input_gradient",
     "random_numbers",
+    "repeat",
     "truncated_numbers",
     "without",
 ]

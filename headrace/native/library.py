@@ -23,6 +23,7 @@ TARGETS = (
     "headrace_convolution",
     "headrace_dot",
     "headrace_empty",
+    "headrace_loop",
     "headrace_pack",
     "headrace_packed_dot",
     "headrace_random",
@@ -59,7 +60,7 @@ def file_name() -> str:
     """The name of the compiled file: what it was built from and for, since XLA's interface may change with each release."""
     digest = hashlib.sha256()
     for path in sorted(SOURCES.iterdir()):
-        if path.suffix in (".cc", ".h"):
+        if path.suffix in (".cc", ".h", ".inc"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"kernels-{jaxlib.__version__}-{platform.machine()}-{digest.hexdigest()[:12]}.so"
 

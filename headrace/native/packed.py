@@ -27,18 +27,29 @@ def packed_dot(a: Any, b: Any, transpose_b: bool) -> Any:
     columns = b.shape[0 if transpose_b else 1]
     if rows > _MOST_ROWS or not available():
         return None
-    cores = os.cpu_count() or 1
-    pieces = int(
-        min(
-            max(2 * rows * inner * columns / _FLOPS_PER_PIECE, 1), 2 * cores, max(columns // 128, 1)
-        )
-    )
-    size = kernels().headrace_packed_size(rows, inner, columns, pieces)
-    if size < 0:
+    pieces = pieces_of(rows, inner, columns)
+    if packed_size(rows, inner, columns, pieces) < 0:
         return None
-    pack = jax.ffi.ffi_call("headrace_pack", jax.ShapeDtypeStruct((size,), b.dtype))
-    packed = pack(b, rows=rows, pieces=pieces, transpose=transpose_b)
     multiply = jax.ffi.ffi_call(
         "headrace_packed_dot", jax.ShapeDtypeStruct((rows, columns), a.dtype)
     )
-    return multiply(a, packed, pieces=pieces)
+    return multiply(a, pack(b, rows, pieces, transpose_b), pieces=pieces)
+
+
+def pieces_of(rows: int, inner: int, columns: int) -> int:
+    """Into how many parts the columns of the matrix of such a product are cut."""
+    most = min(2 * (os.cpu_count() or 1), max(columns // 128, 1))
+    return int(min(max(2 * rows * inner * columns / _FLOPS_PER_PIECE, 1), most))
+
+
+def packed_size(rows: int, inner: int, columns: int, pieces: int) -> int:
+    """How many floats the packed matrix takes; -1 where there is no kernel."""
+    return kernels().headrace_packed_size(rows, inner, columns, pieces)
+
+
+def pack(b: Any, rows: int, pieces: int, transpose: bool) -> Any:
+    """`b` [K, N] (or [N, K], transposed first) in the order that products of this many rows want."""
+    inner, columns = b.shape[::-1] if transpose else b.shape
+    size = packed_size(rows, inner, columns, pieces)
+    call = jax.ffi.ffi_call("headrace_pack", jax.ShapeDtypeStruct((size,), b.dtype))
+    return call(b, rows=rows, pieces=pieces, transpose=transpose)

@@ -112,7 +112,7 @@ def _while(op, functions, inputs, fixed, trips, room=None, most=None):
         elif trips is None:
             changing, written, code, buffers = lax.while_loop(goes_on, step, carry)
         else:
-            changing, written, code, buffers = lax.fori_loop(0, trips, lambda _, c: step(c), carry)
+            changing, written, code, buffers = native.repeat(trips, step, carry)
     except TypeError as error:
         raise NotCompilable(op, f"a loop variable changes its type or shape ({error})") from error
     functions.write(written)

@@ -1,0 +1,5 @@
+"""Loops as one call of native code: `repeat` traces the body of a loop, `Plan` says what is done when, `encode` writes it down."""
+
+from headrace.native.loops.repeat import repeat
+
+__all__ = ["repeat"]
