@@ -220,6 +220,12 @@ class Functions:
 
         return evaluate
 
+    def for_tracing(self) -> Functions:
+        """The same functions, whose bodies are traced by `probe` and `pure` and not interpreted."""
+        found = Functions.__new__(Functions)
+        found.__dict__.update(self.__dict__, _run=_trace(), shapes={})
+        return found
+
     @property
     def can_compile(self) -> bool:
         """Whether XLA can hold the bodies."""

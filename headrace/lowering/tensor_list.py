@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,25 @@ from headrace.core.dtypes import DType
 
 
 class HostList:
-    """A list outside of programs: elements of any shape, None where nothing was written. Never changed in place."""
+    """A list outside of programs: elements of any shape, None where nothing was written. Never changed in place.
 
-    __slots__ = ("dtype", "items")
+    buffer: the same elements along a new first axis, where they lie like that in memory.
+    """
+
+    __slots__ = ("buffer", "dtype", "items")
     shape = ()  # as a tensor, a list is a scalar of type variant
 
-    def __init__(self, dtype: DType, items: tuple[Any, ...]) -> None:
-        self.dtype, self.items = dtype, items
+    def __init__(
+        self, dtype: DType, items: tuple[Any, ...], buffer: np.ndarray | None = None
+    ) -> None:
+        self.dtype, self.items, self.buffer = dtype, items, buffer
+
+    @classmethod
+    def of_rows(cls, dtype: DType, buffer: np.ndarray) -> HostList:
+        """The list of the elements along the first axis of `buffer`."""
+        return cls(
+            dtype, tuple(buffer) if buffer.ndim > 1 else tuple(map(np.asarray, buffer)), buffer
+        )
 
     def __add__(self, other: HostList) -> HostList:
         """Element by element; an element that one of the lists lacks counts as zero (lists of gradients)."""
@@ -99,7 +112,10 @@ class DeviceList:
         if self.buffer is None:
             return other
         return DeviceList(
-            self.dtype, jax.tree.map(jnp.add, self.buffer, other.buffer), self.capacity, self.size
+            self.dtype,
+            jax.tree.map(operator.add, self.buffer, other.buffer),
+            self.capacity,
+            self.size,
         )
 
     def zeros_like(self) -> DeviceList:
@@ -133,9 +149,7 @@ class DeviceList:
                 new = jax.tree.map(lambda old, v: jnp.concatenate([old, v]), room, new)
             return DeviceList(self.dtype, new, self.capacity + 1)
         buffer = jax.tree.map(
-            lambda old, v: jax.lax.dynamic_update_index_in_dim(
-                old, jnp.asarray(v, old.dtype), self.size, 0
-            ),
+            lambda old, v: _with_element(old, v, self.size),
             self.buffer,
             item,
         )
@@ -155,7 +169,10 @@ class DeviceList:
             # Traced, but never run: the body of a loop that makes no iteration.
             return jax.tree.map(lambda v: jnp.zeros(v.shape[1:], v.dtype), self.buffer)
         return jax.tree.map(
-            lambda v: jax.lax.dynamic_index_in_dim(v, index, 0, keepdims=False), self.buffer
+            lambda v: jax.lax.dynamic_index_in_dim(
+                v, index, 0, keepdims=False, allow_negative_indices=False
+            ),
+            self.buffer,
         )
 
     def get(self, index: Any, absent: Any = None) -> Any:
@@ -192,9 +209,7 @@ class DeviceList:
         if not self.capacity:
             return buffer
         return jax.tree.map(
-            lambda old, v: jax.lax.dynamic_update_index_in_dim(
-                old, jnp.asarray(v, old.dtype), index, 0
-            ),
+            lambda old, v: _with_element(old, v, index),
             buffer,
             item,
         )
@@ -224,6 +239,12 @@ class DeviceList:
         """The first `size` elements, as a list whose size is known."""
         buffer = None if self.buffer is None else jax.tree.map(lambda v: v[:size], self.buffer)
         return DeviceList(self.dtype, buffer, size)
+
+
+def _with_element(buffer: Any, item: Any, index: Any) -> Any:
+    return jax.lax.dynamic_update_index_in_dim(
+        buffer, jnp.asarray(item, buffer.dtype), index, 0, allow_negative_indices=False
+    )
 
 
 def common_room(lists: Sequence[DeviceList]) -> DeviceList:

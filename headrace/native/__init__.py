@@ -8,12 +8,14 @@ as fast, the functions here lower to XLA's own operations.
 from headrace.native.convolution import Geometry, convolve, filter_gradient, input_gradient
 from headrace.native.empty import empty
 from headrace.native.library import available, without
-from headrace.native.loops import repeat
+from headrace.native.loops import HostLoop, NotCovered, repeat
 from headrace.native.matmul import dot, host_dot
 from headrace.native.random import random_numbers, truncated_numbers
 
 __all__ = [
     "Geometry",
+    "HostLoop",
+    "NotCovered",
     "available",
     "convolve",
     "dot",

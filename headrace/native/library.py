@@ -36,6 +36,11 @@ FUNCTIONS = {
     "headrace_has_convolution": (ctypes.c_int, [_NUMBER, _POINTER]),
     "headrace_host_convolution": (ctypes.c_int, [_NUMBER] + [_POINTER] * 4),
     "headrace_host_dot": (None, [_POINTER] * 3 + [_NUMBER] * 6),
+    "headrace_host_loop": (
+        _NUMBER,
+        [_POINTER, _NUMBER, _NUMBER] + [_NUMBER, _POINTER, _POINTER] * 2,
+    ),
+    "headrace_host_pack": (None, [_POINTER] * 2 + [_NUMBER] * 5),
     "headrace_has_random": (ctypes.c_int, []),
     "headrace_host_random": (None, [_POINTER] * 2 + [_NUMBER] * 3),
     "headrace_host_truncated": (None, [_POINTER] * 2 + [_NUMBER] * 2 + [ctypes.c_double]),

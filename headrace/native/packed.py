@@ -53,3 +53,14 @@ def pack(b: Any, rows: int, pieces: int, transpose: bool) -> Any:
     size = packed_size(rows, inner, columns, pieces)
     call = jax.ffi.ffi_call("headrace_pack", jax.ShapeDtypeStruct((size,), b.dtype))
     return call(b, rows=rows, pieces=pieces, transpose=transpose)
+
+
+def host_pack(b: np.ndarray, rows: int, pieces: int, transpose: bool) -> np.ndarray:
+    """As `pack`, of a NumPy array."""
+    b = np.ascontiguousarray(b)
+    inner, columns = b.shape[::-1] if transpose else b.shape
+    out = np.empty(packed_size(rows, inner, columns, pieces), np.float32)
+    kernels().headrace_host_pack(
+        b.ctypes.data, out.ctypes.data, rows, inner, columns, pieces, transpose
+    )
+    return out

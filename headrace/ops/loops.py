@@ -14,6 +14,7 @@ from headrace.graph.op_def import Effect, define
 from headrace.lowering import checks, context, loop_body
 from headrace.lowering.calls import declared_shapes, same_types, truth
 from headrace.lowering.deferred_sums import DeferredSums
+from headrace.lowering.host_loops import host_loops
 from headrace.lowering.loop_products import MovedProducts
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.tensor_list import DeviceList, guessed_room
@@ -252,13 +253,19 @@ def _conjuncts(tensor):
 @stateless_while.host
 @while_op.host
 def _while_host(op, functions, inputs):
+    loops = host_loops(functions)
+    results = loops.run(functions, inputs, _invariant(functions))
+    if results is not None:
+        return tuple(results)
     variables = list(inputs)
     sums = DeferredSums(functions)
     start = time.monotonic()
     iterations = 0
     while iterations < _INTERPRETED_ITERATIONS or time.monotonic() - start < _INTERPRETED_SECONDS:
         if not truth(functions.call("cond", variables)[0]):
-            return tuple(sums.finish(variables))
+            variables = sums.finish(variables)
+            loops.note(time.monotonic() - start)
+            return tuple(variables)
         context.check()
         variables = sums.call(variables)
         iterations += 1

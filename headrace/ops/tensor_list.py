@@ -313,6 +313,8 @@ def _stack_host(op, lst, element_shape):
                 f"{'<unknown>' if not np.ndim(element_shape) else list(element_shape)} is not fully defined)"
             )
         return np.zeros((0, *sizes), op.attr("element_dtype").np_dtype)
+    if lst.buffer is not None:
+        return lst.buffer
     items = [
         _zeros(op, element_shape, lst.items) if i is None else np.asarray(i) for i in lst.items
     ]
@@ -348,7 +350,7 @@ def _from_tensor_lower(op, tensor, element_shape):
 
 @from_tensor.host
 def _from_tensor_host(op, tensor, element_shape):
-    return HostList(op.attr("element_dtype"), tuple(np.asarray(t) for t in tensor))
+    return HostList.of_rows(op.attr("element_dtype"), np.asarray(tensor))
 
 
 @from_tensor.gradient

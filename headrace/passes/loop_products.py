@@ -199,6 +199,8 @@ def _add_input_gradient(
     found.splits.update(splits)
     through = [setter] if len(terms) == 1 else [setter, item._op]
     through += [op for op, part in terms if part.size is None]
+    if view.only_user(handle) is setter:
+        through.append(zeros)
     found.input_gradients.append(InputGradient(place, adder, index, terms, through))
 
 

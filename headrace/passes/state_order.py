@@ -111,6 +111,7 @@ class BodyPlan:
     writes: list[str]
     must_fold: set[Operation] | None = None  # see passes.segments.shape_deciders
     deferral: Any = None  # see lowering.deferred_sums
+    host_loops: Any = None  # see lowering.host_loops
 
 
 def plan_body(op: Operation, function: GraphFunction, binding: Binding, path: str) -> BodyPlan:

@@ -1,5 +1,7 @@
 """Loops as one call of native code: `repeat` traces the body of a loop, `Plan` says what is done when, `encode` writes it down."""
 
+from headrace.native.loops.body import NotCovered
+from headrace.native.loops.host import HostLoop
 from headrace.native.loops.repeat import repeat
 
-__all__ = ["repeat"]
+__all__ = ["HostLoop", "NotCovered", "repeat"]

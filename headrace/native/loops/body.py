@@ -50,17 +50,29 @@ class Node:
 class Body:
     """The live nodes of a body in order, its operands, and for each carried value what it is after an iteration.
 
-    fixed: which carried values the body passes on unchanged.
+    fixed: which carried values the body passes on unchanged. others: what it computes besides.
+
+    closed: the body as JAX traced it. carried: how many of its operands, from the first on, are carried; the others are
+    constants, after those that it holds.
     """
 
-    def __init__(self, closed: Any) -> None:
+    def __init__(self, closed: Any, carried: int | None = None) -> None:
         self._all: list[Node] = []
         jaxpr = closed.jaxpr
         self.constants = [
             self._operand("constant", i, v.aval) for i, v in enumerate(jaxpr.constvars)
         ]
-        self.carries = [self._operand("carry", i, v.aval) for i, v in enumerate(jaxpr.invars)]
-        self.results = self._inline(jaxpr, [*self.constants, *self.carries])
+        held = len(self.constants)
+        self.carries = [
+            self._operand("carry", i, v.aval) for i, v in enumerate(jaxpr.invars[:carried])
+        ]
+        self.constants += [
+            self._operand("constant", held + i, v.aval)
+            for i, v in enumerate(jaxpr.invars[len(self.carries) :])
+        ]
+        operands = [*self.constants[:held], *self.carries, *self.constants[held:]]
+        results = self._inline(jaxpr, operands)
+        self.results, self.others = results[: len(self.carries)], results[len(self.carries) :]
         self.fixed = [out is into for into, out in zip(self.carries, self.results, strict=True)]
         self.nodes = self._live()
         for node in self.nodes:
@@ -81,6 +93,7 @@ class Body:
     def _live(self) -> list[Node]:
         wanted: set[Node] = set()
         stack = [r for r, fixed in zip(self.results, self.fixed, strict=True) if not fixed]
+        stack += self.others
         while stack:
             node = stack.pop()
             if node not in wanted:

@@ -49,7 +49,7 @@ def encode(plan: Plan) -> list[int]:
     clusters = [(c.phase, _ClusterCode(plan, c).encoded) for c in plan.clusters]
     work = clusters, dots, reductions
     phases = sorted({phase for kind in work for phase, _ in kind})
-    code = [plan.scalars.count, plan.scratch_bytes]
+    code = [plan.scalars.registers, plan.scratch_bytes]
     code += _counted(plan.scalars.carried)
     code += _counted(plan.carried)
     code += _counted((x.input, x.output, x.size) for x in plan.lists)

@@ -356,9 +356,11 @@ class Plan:
             left, packed = node.inputs
             pieces = int(dict(node.params["attributes"])["pieces"])
             sizes = (*left.shape, node.shape[1], pieces)
-            if not packed.invariant:
+            if not packed.invariant or packed.params.get("target_name") != "headrace_pack":
                 raise NotCovered("a product with a matrix that changes")
-            return left, self.operand(packed), sizes  # type: ignore[return-value]
+            turned = bool(dict(packed.params["attributes"])["transpose"])
+            key = packed.inputs[0], left.shape[0], pieces, turned
+            return left, self._input(("packed", key)), sizes  # type: ignore[return-value]
         if target is not None and target != "headrace_dot":
             raise NotCovered(f"a call of {target}")
         left, right = node.inputs

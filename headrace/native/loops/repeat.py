@@ -44,7 +44,7 @@ def _run(trips: int, closed: Any, leaves: list[Any]) -> list[Any] | None:
     """The values after the loop; None where it is no gain, or not possible."""
     try:
         body = Body(closed)
-        if not _has_product(body):
+        if not has_product(body):
             return None
         plan = Plan(body)
         code = np.array(encode(plan), np.int64)
@@ -78,7 +78,7 @@ def _types(values: Any) -> list[Any]:
     return [(v.shape, v.dtype) for v in jax.tree.leaves(values)]
 
 
-def _has_product(body: Body) -> bool:
+def has_product(body: Body) -> bool:
     """Whether a matrix product is in each iteration: what is between products is what XLA does slowly."""
     return any(
         node.op == "dot_general"

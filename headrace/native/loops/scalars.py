@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +13,28 @@ from headrace.native.loops.body import Node, NotCovered
 if TYPE_CHECKING:
     from headrace.native.loops.plan import Plan
 
+_COMPUTED = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "max": max,
+    "min": min,
+    "neg": operator.neg,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "and": operator.and_,
+    "or": operator.or_,
+    "xor": operator.xor,
+    "not": operator.not_,
+    "select": lambda truth, no, yes: yes if truth else no,
+    "narrow": lambda x: (x + (1 << 31)) % (1 << 32) - (1 << 31),
+    "copy": lambda x: x,
+}
+
 # In the order of `ScalarOp` in src/scalars.h.
 _OPCODES = {
     name: number
@@ -18,6 +42,8 @@ _OPCODES = {
         "constant add sub mul max min neg lt le gt ge eq ne and or xor not select narrow copy load store".split()
     )
 }
+_NAMES = list(_OPCODES)
+_OPERANDS = {"neg": 1, "not": 1, "narrow": 1, "copy": 1, "select": 3}
 _SAME = {"squeeze", "reshape", "broadcast_in_dim", "expand_dims", "copy"}
 _ARITHMETIC = {"add", "sub", "mul", "neg"}
 _PLAIN = {"max", "min", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"}
@@ -31,7 +57,7 @@ class Scalars:
         self.code: list[tuple[int, int, int, int, int]] = []
         # For each carried number: its register, that of its next value, input, output, bytes.
         self.carried: list[tuple[int, int, int, int, int]] = []
-        self.count = 0
+        self.registers = 0
         self._registers: dict[Node, int] = {}
         self._known: dict[tuple[str, tuple[int, ...]], int] = {}
 
@@ -65,9 +91,67 @@ class Scalars:
         known = self._plan.operand(carry), self._plan.output(place), carry.dtype.itemsize
         self.carried.append((self.register(carry), self.register(result), *known))
 
+    def count(self, condition: Node, inputs: Callable[[int], Any], most: int) -> int | None:
+        """How often `condition` holds before it does not, for these values of the plan's inputs, by number; None: more than `most`.
+
+        Raises NotCovered: that depends on more than carried numbers and constants.
+        """
+        goes_on = self.register(condition)
+        by_output = {line[1]: line for line in self.code if line[0] != _OPCODES["store"]}
+        carried = {register: (after, source) for register, after, source, *_ in self.carried}
+        needed: set[int] = set()
+        stack = [goes_on]
+        while stack:
+            register = stack.pop()
+            if register in needed:
+                continue
+            needed.add(register)
+            if register in carried:
+                stack.append(carried[register][0])
+            elif register in by_output:
+                stack += self._operands(by_output[register])
+        code = [line for register, line in by_output.items() if register in needed]
+        values = {
+            r: int(np.asarray(inputs(source)).reshape(()))
+            for r, (_, source) in carried.items()
+            if r in needed
+        }
+        for trips in range(most + 1):
+            for line in code:
+                values[line[1]] = self._value(line, values, inputs)
+            if not values[goes_on]:
+                return trips
+            values.update({r: values[carried[r][0]] for r in carried if r in needed})
+        return None
+
+    def _operands(self, line: tuple[int, int, int, int, int]) -> list[int]:
+        op = _NAMES[line[0]]
+        if op == "constant":
+            return []
+        if op == "load":
+            return [line[3]]
+        return list(line[2 : 2 + _OPERANDS.get(op, 2)])
+
+    def _value(
+        self,
+        line: tuple[int, int, int, int, int],
+        values: dict[int, int],
+        inputs: Callable[[int], Any],
+    ) -> int:
+        op, operands = _NAMES[line[0]], self._operands(line)
+        if op == "constant":
+            return line[2]
+        if op == "load":
+            found = self._plan.lists[line[2]]
+            if found.output >= 0:
+                raise NotCovered("a condition on what the loop writes to a list")
+            elements = np.asarray(inputs(found.input)).reshape(-1)
+            return int(elements[np.clip(values[line[3]], 0, elements.size - 1)])
+        return int(_COMPUTED[op](*(values[o] for o in operands)))
+
     def _new(self) -> int:
-        self.count += 1
-        return self.count - 1
+        self.registers += 1
+        return self.registers - 1
 
     def _emit(self, op: str, *fields: int) -> int:
         if op in ("load", "store"):

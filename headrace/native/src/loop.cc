@@ -340,6 +340,21 @@ ffi::Error RunProgram(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::R
 
 }  // namespace
 
+// The same for arrays that no program of XLA has to do with; lengths: of the first axes. Returns whether it was possible.
+extern "C" __attribute__((visibility("default"))) int64_t headrace_host_loop(
+    const int64_t* code, int64_t count, int64_t trips, int64_t n_inputs, void* const* inputs,
+    const int64_t* input_lengths, int64_t n_outputs, void* const* outputs, const int64_t* output_lengths) {
+  std::vector<Array> in, out;
+  for (int64_t i = 0; i < n_inputs; ++i) in.push_back({static_cast<char*>(inputs[i]), input_lengths[i]});
+  for (int64_t i = 0; i < n_outputs; ++i) out.push_back({static_cast<char*>(outputs[i]), output_lengths[i]});
+  try {
+    RunLoop(HostPool::Get(), code, count, trips, std::move(in), std::move(out));
+  } catch (const std::exception&) {
+    return 0;
+  }
+  return 1;
+}
+
 HEADRACE_HANDLER(headrace_loop, RunProgram,
                  ffi::Ffi::Bind()
                      .Ctx<ffi::ThreadPool>()
