@@ -22,7 +22,7 @@ from headrace.lowering.loop_products import MovedProducts
 from headrace.lowering.tensor_list import DeviceList, HostList
 
 # Planning takes about as long as this many seconds of interpretation.
-_SECONDS_BEFORE_PLANNING = 0.05
+_SECONDS_BEFORE_PLANNING = 0.02
 _MOST_ITERATIONS = 1 << 20
 
 _logger = logging.getLogger("headrace")
