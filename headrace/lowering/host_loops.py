@@ -23,7 +23,8 @@ from headrace.lowering.tensor_list import DeviceList, HostList
 
 # Planning takes about as long as this many seconds of interpretation.
 _SECONDS_BEFORE_PLANNING = 0.02
-_MOST_ITERATIONS = 1 << 20
+# Iterations are counted here, a few microseconds each.
+_MOST_ITERATIONS = 1 << 16
 
 _logger = logging.getLogger("headrace")
 
@@ -46,7 +47,7 @@ class HostLoops:
         if self._seconds < _SECONDS_BEFORE_PLANNING or functions.written or not native.available():
             return None
         values = [_plain(v) for v in inputs]
-        if any(v is None for v in values):
+        if any(v is _REFUSED or (v is None and not f) for v, f in zip(values, fixed, strict=True)):
             return None
         state = [np.asarray(v) for v in functions.values()]
         key = tuple(map(_form, (*values, *state)))
@@ -61,20 +62,23 @@ class HostLoops:
         return None if plan is None else plan.run(functions, values, state)
 
 
+_REFUSED = object()
+
+
 def _plain(value: Any) -> Any:
-    """An input as a list of arrays or an array; None where it is neither."""
+    """An input as a list of arrays or an array, the handle of a variable as None; what is none of these is refused."""
     if isinstance(value, HostList):
-        if any(isinstance(i, HostList) for i in value.items):
-            return None
-        return value
+        return _REFUSED if any(isinstance(i, HostList) for i in value.items) else value
     if value is None or isinstance(value, DeviceList):
-        return None
+        return value if value is None else _REFUSED
     array = np.asarray(value)
-    return array if array.dtype.kind in "fiub" else None
+    return array if array.dtype.kind in "fiub" else _REFUSED
 
 
 def _form(value: Any) -> Any:
     """All of an input that the plan depends on: of a list everything but its length."""
+    if value is None:
+        return None
     if not isinstance(value, HostList):
         return value.shape, value.dtype
     kind = value.dtype, len(value.items) > 0

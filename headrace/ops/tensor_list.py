@@ -314,7 +314,7 @@ def _stack_host(op, lst, element_shape):
             )
         return np.zeros((0, *sizes), op.attr("element_dtype").np_dtype)
     if lst.buffer is not None:
-        return lst.buffer
+        return lst.buffer.copy()
     items = [
         _zeros(op, element_shape, lst.items) if i is None else np.asarray(i) for i in lst.items
     ]

@@ -58,6 +58,12 @@ def by_hand():
     return x, [loss, h, made.read(0), *tf.gradients(loss, [w, x])], [w]
 
 
+def in_scope(build):
+    """With resource variables, which the loops read through their handles."""
+    with tf.variable_scope("resources", use_resource=True):
+        return build()
+
+
 NETWORKS = {
     "lstm": lambda: recurrent(tf.nn.rnn_cell.LSTMCell(6), False),
     "gru": lambda: recurrent(tf.nn.rnn_cell.GRUCell(5), True),
@@ -65,6 +71,7 @@ NETWORKS = {
         tf.nn.rnn_cell.MultiRNNCell([tf.nn.rnn_cell.BasicLSTMCell(4) for _ in range(2)]), True
     ),
     "by hand": by_hand,
+    "resources": lambda: in_scope(lambda: recurrent(tf.nn.rnn_cell.GRUCell(4), False)),
 }
 
 
