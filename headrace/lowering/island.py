@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from headrace.core import dtypes
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
+from headrace.lowering.bundled import Arrangement, Misfit, StateBundle, arrange, results_of
 from headrace.lowering.evaluate import Values, trace
 from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.recent import Recent
@@ -27,6 +28,8 @@ LITERAL_BYTES = 1 << 16
 # A value that decides a shape may be another one in each run: so many of its programs are kept.
 _MAX_PROGRAMS = 64
 
+Version = tuple[str, int]
+
 
 class Island:
     """One segment of a step as a compiled program.
@@ -35,7 +38,8 @@ class Island:
     outputs: tensors that are fetched or used by later segments.
     reads, writes: (key, version) of the state that goes in and comes out. donate: the old buffers of what is written are
     reused, and what comes out must be stored even where a check failed. label: the name of the program. rematerialize:
-    whether gradients use values that are computed again. narrow: what computes in 16 bits.
+    whether gradients use values that are computed again. narrow: what computes in 16 bits. bundle: small arrays pass
+    together, see `lowering.bundled`.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class Island:
         label: str,
         rematerialize: Rematerialize | None = None,
         narrow: Narrow | None = None,
+        bundle: bool = False,
     ) -> None:
         self.label = label
+        self._bundle = bundle
         self._rematerialize, self._narrow = rematerialize, narrow
         self.ops, self.inputs, self.static_inputs, self.outputs = (
             ops,
@@ -67,10 +73,15 @@ class Island:
         # results must come in the same order of variables, or XLA copies every one of them in each step.
         place = {key: i for i, (key, _) in enumerate(writes)} if donate else {}
         donated = [r for r in reads if r[0] in place]
-        self.donated = tuple(sorted(donated, key=lambda r: place[r[0]]))
-        self.kept = tuple(r for r in reads if r[0] not in place)
         reused = {key for key, _ in donated}
-        self.writes = tuple(sorted(writes, key=lambda w: w[0] not in reused))
+        self.reads = tuple(reads)
+        self._plain = self.arrangement = Arrangement(
+            tuple(sorted(donated, key=lambda r: place[r[0]])),
+            tuple(r for r in reads if r[0] not in place),
+            tuple(sorted(writes, key=lambda w: w[0] not in reused)),
+        )
+        self._arranged = not bundle
+        self._apart: set[str] = set()  # variables that do not fit into bundles
         self._order, self._must_fold, self._fed = order, must_fold, fed
         self._literals: Values = {}
         large: list[tuple[Tensor, Any]] = []
@@ -93,11 +104,36 @@ class Island:
         """Has the programs traced again at the next call."""
         self._programs.clear()
 
+    def arguments(
+        self, read: Callable[[str, int], Any], inputs: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """What a program of this island is called with. read: gives the value of a version of a variable.
+
+        The first call, and one in which a variable has another shape than it had, decide on `arrangement`.
+        """
+        values = {r: read(*r) for r in self.reads}
+        # Before all have a value it is too early.
+        if not self._arranged and not any(v is None for v in values.values()):
+            self.arrangement, self._arranged = arrange(self._plain, values, self._apart), True
+        try:
+            return self._arguments(values, inputs)
+        except Misfit:
+            self.arrangement = arrange(self._plain, values, self._apart)
+            self.forget_programs()
+            return self._arguments(values, inputs)
+
+    def _arguments(self, values: dict[Version, Any], inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        to = self.arrangement
+        bundles = tuple(b.layout.join([values[r] for r in b.reads]) for b in to.bundles)
+        donated, kept = (tuple(values[r] for r in part) for part in (to.donated, to.kept))
+        return donated, bundles, kept, inputs, self.constants
+
     def program(self, static_values: Sequence[np.ndarray]) -> tuple[Any, checks.Collector]:
         """The jitted function for these static values, and its checks (filled when it is first called).
 
-        The function takes (donated state, kept state, inputs, constants) and returns (written state, outputs, checks);
-        the checks end with the old values of what is donated (see `guarded`).
+        The function takes what `arguments` returns, and gives (written state, the bundle of the arrangement that changes
+        or None, what `lowering.bundled.take` makes (outputs, checks) of); the checks end with the old values of what is
+        donated (see `guarded`).
         """
         key = tuple((v.dtype.str, v.shape, v.tobytes()) for v in static_values)
         found = self._programs.find(key)
@@ -106,8 +142,8 @@ class Island:
             function = self._function(
                 dict(zip(self.static_inputs, static_values, strict=True)), collector
             )
-            jitted = jax.jit(function, donate_argnums=(0,) if self._donate and self.donated else ())
-            found = jitted, collector
+            donates = self._donate and self.arrangement.donated
+            found = jax.jit(function, donate_argnums=(0,) if donates else ()), collector
             self._programs.add(key, found)
         return found
 
@@ -129,9 +165,14 @@ class Island:
     ) -> Any:
         """The function to compile; each time it is traced, `seen` gets all its values."""
 
-        def island(donated: tuple, kept: tuple, inputs: tuple, constants: tuple) -> tuple:
+        to = self.arrangement
+
+        def island(donated: tuple, bundles: tuple, kept: tuple, inputs: tuple, constants: tuple):
             state = StateView(_not_read)
-            for (key, version), value in (*zip(self.donated, donated), *zip(self.kept, kept)):
+            read = [*zip(to.donated, donated), *zip(to.kept, kept)]
+            for bundle, buffer in zip(to.bundles, bundles):
+                read += zip(bundle.reads, bundle.layout.unbundle(buffer))
+            for (key, version), value in read:
                 state.put(key, version, value)
             values: Values = dict(self._literals)
             values.update(zip(self._large, constants, strict=True))
@@ -148,17 +189,31 @@ class Island:
                 seen.update(values)
             outputs = tuple(self._output(t, values, state) for t in self.outputs)
             outcome = checks.outcome_of(collector)
-            if outcome and self.donated:
-                written, restored = guarded(state, outcome[0], self.donated, self.writes)
-                others = (*donated, *kept, *inputs, *constants, *written, *restored)
-                collector.note_outputs(outputs, others)
-                return written, outputs, (*outcome, restored)
-            written = tuple(strong(state.read(key, version)) for key, version in self.writes)
-            collector.note_outputs(outputs, (*donated, *kept, *inputs, *constants, *written))
-            return written, outputs, outcome
+            restored: tuple = ()
+            if outcome and to.donated:
+                written, restored = guarded(state, outcome[0], to.donated, to.writes)
+                outcome = (*outcome, restored)
+            else:
+                written = tuple(strong(state.read(*version)) for version in to.writes)
+            others = (*donated, *kept, *inputs, *constants, *written, *restored)
+            collector.note_outputs(outputs, others)
+            changed = self._changed(to.changing, state) if to.changing is not None else None
+            return written, changed, results_of(outputs, outcome, self._bundle)
 
         island.__name__ = island.__qualname__ = self.label
         return island
+
+    def _changed(self, bundle: StateBundle, state: StateView) -> Any:
+        """What comes back of a bundle."""
+        values = [strong(state.read(*version)) for version in bundle.writes]
+        try:
+            return bundle.layout.bundle(values)
+        except Misfit as misfit:
+            # It was read in one shape and is written in another.
+            self._apart.add(bundle.writes[misfit.index][0])
+            self._arranged = False
+            self.forget_programs()
+            raise
 
     def _output(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)

@@ -20,6 +20,7 @@ SOURCES = Path(__file__).parent / "src"
 
 # Each is a function of the library and, under the same name, a target that XLA calls.
 TARGETS = (
+    "headrace_bundle",
     "headrace_convolution",
     "headrace_dot",
     "headrace_empty",
@@ -27,6 +28,7 @@ TARGETS = (
     "headrace_pack",
     "headrace_packed_dot",
     "headrace_random",
+    "headrace_unbundle",
 )
 
 _NUMBER, _POINTER = ctypes.c_int64, ctypes.c_void_p

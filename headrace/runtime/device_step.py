@@ -19,6 +19,7 @@ from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
+from headrace.lowering.bundled import take
 from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.evaluate import Values, store_outputs
 from headrace.lowering.functions import for_program
@@ -93,6 +94,9 @@ class DeviceStep(Step):
                 node.on_host = True  # it waits for the lock: the thread of a device never waits
 
     # ---- planning
+
+    # The kernels of bundles belong to one kind of device.
+    _bundles = False
 
     def _cut(self) -> Split:
         return split_by_device(
@@ -354,23 +358,23 @@ class DeviceStep(Step):
         while True:
             static = [np.asarray(values[t]) for t in island.static_inputs]
             inputs = tuple(for_program(t._op, values[t]) for t in island.inputs)
-            kept = tuple(placed(state.read(*version), device) for version in island.kept)
+            arguments = island.arguments(lambda *v: placed(state.read(*v), device), inputs)
             program, collector = island.program(static)
             try:
-                arguments = ((), kept, inputs, island.constants)
                 with jax.enable_x64(True):
                     if watch is not None:
                         results = watch[1].call(island, program, arguments, static)
                     else:
                         results = program(*arguments)
-                written, outputs, outcome = results
+                written, changed, results = results
+                outputs, outcome = take(results)
                 if outcome:
                     raise_if_failed(outcome, collector)
             except RoomExceeded as exceeded:
                 double_room(exceeded.op)
                 island.forget_programs()
                 continue
-            for (key, version), value in zip(island.writes, written, strict=True):
+            for (key, version), value in island.arrangement.written(written, changed):
                 state.write(key, version, value)
             values.update(zip(island.outputs, outputs, strict=True))
             return

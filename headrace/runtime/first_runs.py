@@ -105,15 +105,12 @@ def compiling(
 
     def compile() -> None:
         inputs = tuple(abstract[t] for t in island.inputs)
-        constants = tuple(map(_abstract, island.constants))
         with resources.lock:
-            state = [
-                tuple(_abstract(resources.cell(key).value) for key, _ in part)
-                for part in (island.donated, island.kept)
-            ]
-        program, _ = island.program([])
+            arguments = island.arguments(lambda key, _: resources.cell(key).value, inputs)
+            arguments = jax.tree.map(_abstract, arguments)
+            program, _ = island.program([])
         with running(), x64():
-            lowered = program.lower(*state, inputs, constants)
+            lowered = program.lower(*arguments)
             if threading.main_thread().is_alive():  # else the process is about to end
                 lowered.compile()
 

@@ -37,8 +37,12 @@ def island_of(
     donate: bool,
     rematerialize: Rematerialize | None,
     narrow: Narrow,
+    bundle: bool,
 ) -> Island:
-    """The island for a segment of the step that runs `ops`. donate: it may write over what it reads."""
+    """The island for a segment of the step that runs `ops`.
+
+    donate: it may write over what it reads. bundle: small arrays may pass in bundles.
+    """
     inside = set(segment.ops)
     used = {t for op in segment.ops for t in op._inputs}
     free = [op for op in split.free if any(t in used for t in op._outputs)]
@@ -81,6 +85,7 @@ def island_of(
         label=label,
         rematerialize=rematerialize,
         narrow=narrow,
+        bundle=bundle,
     )
 
 

@@ -39,9 +39,9 @@ def ready_input(value: Any) -> Any:
 def to_device(cells: Iterable[Cell]) -> None:
     """Moves what NumPy holds of these variables to JAX's default device, and waits until it is there.
 
-    Programs would copy it at every call.
+    Programs would copy it at every call. What is in a bundle stays there: it is small.
     """
-    moved = [cell for cell in cells if isinstance(cell.value, (np.ndarray, np.generic))]
+    moved = [cell for cell in cells if isinstance(cell.held, (np.ndarray, np.generic))]
     if not moved:
         return
     with x64():

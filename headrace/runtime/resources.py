@@ -9,31 +9,76 @@ from typing import Any
 
 import numpy as np
 
+from headrace.native.bundle import Layout
+
+
+class Bundle:
+    """The values of several cells in one buffer, as a program takes and returns them.
+
+    `whole`: all the cells still have their values here. A new `buffer` gives new values to the cells; none is ever
+    written to.
+    """
+
+    __slots__ = ("_keys", "_layout", "_seen", "buffer", "whole")
+
+    def __init__(self, keys: tuple[str, ...], layout: Layout, buffer: Any) -> None:
+        self._keys, self._layout, self.buffer = keys, layout, buffer
+        self.whole = True
+        self._seen: tuple[Any, dict[str, np.ndarray]] = (None, {})
+
+    def value_of(self, key: str) -> np.ndarray:
+        """The value of the cell of this key, read-only."""
+        buffer = self.buffer
+        seen, values = self._seen
+        if seen is not buffer:
+            values = dict(zip(self._keys, self._layout.split(buffer)))
+            self._seen = (buffer, values)
+        return values[key]
+
 
 class Cell:
-    """Where the value of one variable lives: a NumPy or JAX array, None before it is initialised."""
+    """Where the value of one variable lives.
 
-    __slots__ = ("_moved", "key", "value")
+    `value`: a NumPy or JAX array, None before the variable is initialised. `held`: that, or the `Bundle` that it is in.
+    """
+
+    __slots__ = ("_moved", "held", "key")
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.value: Any = None
+        self.held: Any = None
         # (what was moved, by identity, and where it is now)
         self._moved: tuple[int, weakref.ref] | None = None
 
+    @property
+    def value(self) -> Any:
+        held = self.held
+        return held.value_of(self.key) if held.__class__ is Bundle else held
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if self.held.__class__ is Bundle:
+            self.held.whole = False
+        self.held = value
+
     def move(self, value: Any) -> None:
-        """Sets the same value as another array."""
-        self._moved = id(self.value), weakref.ref(value)
+        """Sets the same value as another array, or as part of a bundle."""
+        self._moved = id(self.held), weakref.ref(_memory(value))
         self.value = value
 
     def holds(self, value: Any) -> bool:
         """Whether `value`, which was filed here, is what is here still: nothing has been written since."""
         if self.value is value:
             return True
-        if self._moved is None or self.value is None:
+        if self._moved is None or self.held is None:
             return False
         old, new = self._moved
-        return old == id(value) and new() is self.value
+        return old == id(value) and new() is _memory(self.held)
+
+
+def _memory(held: Any) -> Any:
+    """The array that something which a cell holds lies in."""
+    return held.buffer if held.__class__ is Bundle else held
 
 
 class ResourceStore:

@@ -6,15 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.graph.tensor import Tensor
+from headrace.lowering.bundled import Arrangement, Bundled, Misfit
 from headrace.lowering.checks import Collector, RoomExceeded, raise_if_failed
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY, restore_x64, swap_x64
 from headrace.lowering.not_compilable import NotCompilable
+from headrace.runtime.bundled_cells import cells_of
 from headrace.runtime.owned import owned
 from headrace.runtime.ready_arguments import ready_input, to_device, wait_for
 from headrace.runtime.resources import Cell, ResourceStore
 
 Run = Callable[[list[Any]], list[Any]]
+# What stores again the state that was donated to a program in which a check failed; of (written, outcome).
+Restore = Callable[[Arrangement, tuple, tuple], None]
 
 
 def single_call(
@@ -23,7 +27,7 @@ def single_call(
     feeds: Sequence[Tensor],
     resources: ResourceStore,
     prepare: Callable[[], None],
-    restore: Callable[[Island, tuple, tuple], None],
+    restore: Restore,
     otherwise: Run,
 ) -> Run:
     """What takes the arrays of `feeds` and gives those of the fetches, by one call of the island's only program.
@@ -37,7 +41,7 @@ def single_call(
     simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(
         range(len(island.outputs))
     )
-    if island.donated or island.kept or island.writes:
+    if island.reads or island.arrangement.writes:
         run = _stateful_call(island, program, collector, resources, prepare, restore)
     else:
         run = _direct_call(program, collector, island.constants)
@@ -46,7 +50,7 @@ def single_call(
         inputs = tuple([ready_input(feed_values[i]) for i in positions])
         try:
             outputs = run(inputs)
-        except (RoomExceeded, NotCompilable):
+        except (RoomExceeded, NotCompilable, Misfit):
             # Found out for new shapes, or a longer loop: nothing has come of the run.
             return otherwise(feed_values)
         if collector.own_outputs:
@@ -66,13 +70,15 @@ def _stateful_call(
     collector: Collector,
     resources: ResourceStore,
     prepare: Callable[[], None],
-    restore: Callable[[Island, tuple, tuple], None],
+    restore: Restore,
 ) -> Callable[[tuple], Any]:
     """The call of an island that reads or writes variables: from their cells, and back."""
-    donated = tuple(resources.cell(k) for k, _ in island.donated)
-    kept = tuple(resources.cell(k) for k, _ in island.kept)
+    arrangement = island.arrangement
+    donated = tuple(resources.cell(k) for k, _ in arrangement.donated)
+    kept = tuple(resources.cell(k) for k, _ in arrangement.kept)
     # A variable that is written twice is in the list twice, its newest version last.
-    writes = tuple(resources.cell(k) for k, _ in island.writes)
+    writes = tuple(resources.cell(k) for k, _ in arrangement.writes)
+    bundles = [cells_of(plan, resources) for plan in arrangement.bundles]
     constants, lock = island.constants, resources.lock
 
     def values_of(cells: tuple[Cell, ...]) -> tuple:
@@ -87,20 +93,30 @@ def _stateful_call(
 
     def call(inputs: tuple) -> tuple:
         with lock:
-            old = values_of(donated)
+            old = values_of(donated) if donated else ()
             others = values_of(kept) if kept else ()
+            together = tuple([b.buffer(prepare) for b in bundles]) if bundles else ()
             previous = swap_x64(True)
             try:
-                written, outputs, outcome = program(old, others, inputs, constants)
+                written, changed, results = program(old, together, others, inputs, constants)
             finally:
                 restore_x64(previous)
+            if results.__class__ is Bundled:
+                # Nothing to wait for under the lock, unless the run may have failed.
+                outputs, outcome = results.take() if results.fallible else ((), ())
+            else:
+                outputs, outcome = results
             if outcome and outcome[0]:
-                restore(island, written, outcome)
+                restore(arrangement, written, outcome)
                 raise_if_failed(outcome, collector)
             for cell, value in zip(writes, written):
                 cell.value = value
-            if inputs and not outputs:
-                wait_for(written)
+            if changed is not None:
+                bundles[0].store(changed)
+            if inputs and not outputs and results.__class__ is not Bundled:
+                wait_for(written if changed is None else (changed,))
+        if results.__class__ is Bundled and not results.fallible:
+            outputs, _ = results.take()
         return outputs
 
     return call
@@ -112,9 +128,10 @@ def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callab
     def call(inputs: tuple) -> tuple:
         previous = swap_x64(True)
         try:
-            _, outputs, outcome = program((), (), inputs, constants)
+            _, _, results = program((), (), (), inputs, constants)
         finally:
             restore_x64(previous)
+        outputs, outcome = results.take() if results.__class__ is Bundled else results
         if outcome:
             raise_if_failed(outcome, collector)
         return outputs

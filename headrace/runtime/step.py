@@ -21,6 +21,7 @@ from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
+from headrace.lowering.bundled import Arrangement, Misfit, take
 from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.evaluate import (
     Values,
@@ -36,6 +37,7 @@ from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import double_room
+from headrace.native import bundle
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.partial_calls import drop_unneeded
 from headrace.passes.prune import prune
@@ -129,6 +131,9 @@ class Step:
         self._limit = threading.local()
         # Operations that were interpreted before: (these, their order, what stands for each).
         self._prepared: dict[tuple[int, int], tuple[Any, StateOrder, list[Any]]] = {}
+
+    # Whether small arrays pass between programs and the host together.
+    _bundles = True
 
     # ---- planning
 
@@ -570,6 +575,7 @@ class Step:
                 self._donates(number),
                 self.rematerialize,
                 self._narrow,
+                self._bundles,
             )
         return island
 
@@ -581,7 +587,7 @@ class Step:
             version == INITIAL
             and not state.has(key, INITIAL)
             and self.resources.cell(key).value is None
-            for key, version in (*island.donated, *island.kept)
+            for key, version in island.reads
         )
 
     def _run_island(
@@ -598,43 +604,44 @@ class Step:
                 # Nothing has come of the run: it is made again, with room for more elements.
                 double_room(exceeded.op)
                 island.forget_programs()
+            except Misfit:
+                pass  # the island has noted that it must be arranged in another way
 
     def _call_island(
         self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
     ) -> None:
         static = [np.asarray(values[t]) for t in island.static_inputs]
         inputs = tuple(ready_input(for_program(t._op, values[t])) for t in island.inputs)
-        program, collector = island.program(static)
         with self.resources.lock, jax.enable_x64(True):
-            read = [key for key, version in (*island.donated, *island.kept) if version == INITIAL]
-            to_device(map(self.resources.cell, read))
-            donated = tuple(self._present(state, *r) for r in island.donated)
-            kept = tuple(self._present(state, *r) for r in island.kept)
-            arguments = (donated, kept, inputs, island.constants)
+            arguments = island.arguments(lambda *version: self._present(state, *version), inputs)
+            program, collector = island.program(static)
+            arrangement = island.arrangement
             if watch is not None:
-                written, outputs, outcome = watch[1].call(island, program, arguments, static)
+                results = watch[1].call(island, program, arguments, static)
             else:
-                written, outputs, outcome = program(*arguments)
+                results = program(*arguments)
+            written, changed, results = results
+            outputs, outcome = take(results)
             if outcome:
                 try:
                     raise_if_failed(outcome, collector)
                 except (errors.OpError, RoomExceeded):
-                    self._restore(island, written, outcome)
+                    self._restore(arrangement, written, outcome)
                     raise
-            for (key, version), value in zip(island.writes, written, strict=True):
+            for (key, version), value in arrangement.written(written, changed):
                 state.write(key, version, value)
             if inputs and not outputs:
-                wait_for(written)
+                wait_for(written if changed is None else (changed,))
             if last:
                 self.commit(state.written)
         values.update(zip(island.outputs, outputs, strict=True))
 
-    def _restore(self, island: Island, written: tuple, outcome: tuple) -> None:
+    def _restore(self, arrangement: Arrangement, written: tuple, outcome: tuple) -> None:
         """Stores again what was donated to a program in which a check failed."""
-        if not island.donated:
+        if not arrangement.donated:
             return
-        newest = {key: value for (key, _), value in zip(island.writes, written, strict=True)}
-        for (key, version), old in zip(island.donated, outcome[-1], strict=True):
+        newest = {key: value for (key, _), value in zip(arrangement.writes, written, strict=True)}
+        for (key, version), old in zip(arrangement.donated, outcome[-1], strict=True):
             if version == INITIAL:
                 self.resources.cell(key).value = newest[key] if old is None else old
 
@@ -658,10 +665,12 @@ class Step:
     def _present(self, state: StateView, key: str, version: int) -> Any:
         """The value of a variable for a program that is called while the lock is held."""
         if version == INITIAL and not state.has(key, INITIAL):
-            value = self.resources.cell(key).value
-            if value is None:
+            cell = self.resources.cell(key)
+            if cell.value is None:
                 raise uninitialised(self.order.initial_reads.get(key), key)
-            return value
+            if not bundle.is_small(cell.value):
+                to_device([cell])
+            return cell.value
         return state.read(key, version)
 
     def fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
