@@ -312,6 +312,7 @@ class OpDef:
         "keeps_functions",
         "known_strings",
         "lower_rule",
+        "lowers_if",
         "name",
         "native_rule",
         "needs_static_rule",
@@ -340,6 +341,7 @@ class OpDef:
         waits: bool = False,
         flow: str = Flow.NONE,
         keeps_functions: bool = False,
+        lowers_if: Callable[[], bool] | None = None,
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -355,6 +357,7 @@ class OpDef:
         self.waits = waits
         self.flow = flow
         self.keeps_functions = keeps_functions
+        self.lowers_if = lowers_if
         self.shape_rule: Callable[..., Any] | None = None
         self.lower_rule: Callable[..., Any] | None = None
         self.host_rule: Callable[..., Any] | None = None
@@ -504,6 +507,7 @@ def define(
     waits: bool = False,
     flow: str = Flow.NONE,
     keeps_functions: bool = False,
+    lowers_if: Callable[[], bool] | None = None,
 ) -> OpDef:
     """Registers an op type and returns its record, to which the rules are then attached.
 
@@ -516,6 +520,7 @@ def define(
     waits: the host rule may take any time (a function of the program, a queue); it does so in `context.call_out`.
     flow: a node of old control flow; runs with such nodes are those of `runtime/flow_step.py`.
     keeps_functions: the functions that its attrs name are not called by the op: it hands them on, with variables that they use.
+    lowers_if: says whether `lower` can be used here; where it cannot, the op runs on the host.
     Raises ValueError: the name is taken.
     """
     if name in REGISTRY:
@@ -535,6 +540,7 @@ def define(
         waits,
         flow,
         keeps_functions,
+        lowers_if,
     )
     REGISTRY[name] = definition
     return definition

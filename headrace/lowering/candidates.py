@@ -1,8 +1,8 @@
-"""Draws of class numbers for sampled losses, as TensorFlow's candidate samplers make them. On the host only.
+"""Draws of class numbers for sampled losses, as TensorFlow's candidate samplers make them.
 
-A sampler reads the stream of 32-bit words from its start, as many as it needs: `Draw` is the
-function that turns the first words of the stream into class numbers. `pick` takes what a batch
-needs, and says how often each class is expected.
+They are drawn on the host, or in a program by a kernel (`native/sample.py`). A sampler reads the stream of 32-bit words
+from its start, as many as it needs: `Draw` is the function that turns the first words of the stream into class numbers.
+`pick` takes what a batch needs, and says how often each class is expected.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 
-from headrace.lowering.philox import advance, generate
+from headrace.lowering.philox import Array, advance, generate, where
 
 # Class numbers from words of the stream (uint32[n]): all that these words are enough for.
 Draw = Callable[[np.ndarray], np.ndarray]
@@ -40,8 +41,12 @@ def after_batch(state: np.ndarray, count: int) -> np.ndarray:
     return advance(state, (_RESERVED_WORDS * count + 3) // 4)
 
 
-def expected_count(probability: np.ndarray, count: int, tries: int) -> np.ndarray:
+def expected_count(probability: Array, count: int, tries: Array) -> Array:
     """How often classes of these probabilities (float32) are expected in a batch of `count` made by `tries` draws."""
+    if not isinstance(tries, (int, np.integer)):
+        once = probability * np.float32(count)
+        several = -jnp.expm1(tries.astype(np.float32) * jnp.log1p(-probability))
+        return jnp.where(tries == count, once, several)
     if tries == count:
         return probability * np.float32(count)
     # 1 - (1 - p) ** tries, as if every batch took that many draws
@@ -74,9 +79,10 @@ def log_uniform(classes: int) -> Draw:
     return draw
 
 
-def log_uniform_probability(values: np.ndarray, classes: int) -> np.ndarray:
+def log_uniform_probability(values: Array, classes: int) -> Array:
     """The probability of each class under `log_uniform`, float32."""
-    return (np.log((values + 2.0) / (values + 1.0)) / np.log1p(classes)).astype(np.float32)
+    log = np.log if isinstance(values, np.ndarray) else jnp.log
+    return (log((values + 2.0) / (values + 1.0)) / np.log1p(classes)).astype(np.float32)
 
 
 def weighted(counts: np.ndarray) -> Draw:
@@ -116,13 +122,16 @@ class AliasTable:
         self.weights = weights
         # The sum that probabilities are relative to: float32, one after the other.
         self.total = np.cumsum(weights, dtype=np.float32)[-1]
-        self._share = np.array(share, np.float32)
-        self._alias = np.array(alias, np.int64)
+        self.share = np.array(share, np.float32)
+        self.alias = np.array(alias, np.int64)
 
-    def probability(self, values: np.ndarray) -> np.ndarray:
+    def probability(self, values: Array) -> Array:
         """The probability of each class, float32; 0 for what is no class."""
         inside = (values >= 0) & (values < len(self.weights))
-        return np.where(inside, self.weights[np.where(inside, values, 0)], 0) / self.total
+        known = where(inside, values, 0)
+        if isinstance(values, np.ndarray):
+            return np.where(inside, self.weights[known], 0) / self.total
+        return jnp.where(inside, jnp.asarray(self.weights)[known], 0) / self.total
 
     def draw(self, words: np.ndarray) -> np.ndarray:
         """A `Draw`: of two words the first decides between class and alias, the second says which class."""
@@ -152,7 +161,7 @@ class AliasTable:
         index = (
             pairs[:, 1] & np.uint32(n - 1) if power_of_two else pairs[:, 1] % np.uint32(n)
         ).astype(np.int64)
-        return np.where(u < self._share[index], index, self._alias[index])
+        return np.where(u < self.share[index], index, self.alias[index])
 
 
 @functools.lru_cache(maxsize=16)

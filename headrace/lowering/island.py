@@ -115,6 +115,7 @@ class Island:
         # Before all have a value it is too early.
         if not self._arranged and not any(v is None for v in values.values()):
             self.arrangement, self._arranged = arrange(self._plain, values, self._apart), True
+            self.forget_programs()
         try:
             return self._arguments(values, inputs)
         except Misfit:

@@ -28,6 +28,7 @@ TARGETS = (
     "headrace_pack",
     "headrace_packed_dot",
     "headrace_random",
+    "headrace_sample",
     "headrace_unbundle",
 )
 

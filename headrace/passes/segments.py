@@ -54,6 +54,8 @@ def runs_on_host(op: Operation) -> bool:
     definition = op._definition
     if definition.host_only or definition.lower_rule is None:
         return True
+    if definition.lowers_if is not None and not definition.lowers_if():
+        return True
     if definition.function_attrs:
         return any(_has_host_ops(function.graph) for _, function in functions_of(op))
     inputs = op._inputs
