@@ -45,6 +45,10 @@ class Arrangement:
         """The bundle that comes back, None where there is none."""
         return self.bundles[0] if self.bundles and self.bundles[0].writes else None
 
+    def unbundled(self) -> list[str]:
+        """The variables that go in by themselves, with the values from before the run."""
+        return [key for key, version in (*self.donated, *self.kept) if version == INITIAL]
+
     def written(self, written: tuple, changed: Any) -> Iterator[tuple[Version, Any]]:
         """The versions that a program has returned, with their values."""
         yield from zip(self.writes, written, strict=True)

@@ -112,8 +112,7 @@ class Island:
         The first call, and one in which a variable has another shape than it had, decide on `arrangement`.
         """
         values = {r: read(*r) for r in self.reads}
-        # Before all have a value it is too early.
-        if not self._arranged and not any(v is None for v in values.values()):
+        if not self._arranged:
             self.arrangement, self._arranged = arrange(self._plain, values, self._apart), True
             self.forget_programs()
         try:

@@ -23,7 +23,7 @@ from headrace.lowering.evaluate import Values
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import x64
 from headrace.passes.segments import Split
-from headrace.runtime.resources import ResourceStore
+from headrace.runtime.resources import Cell, ResourceStore
 
 # Compiling an island costs about 30 ms and 3 ms for each operation, a kernel of its own about 20 ms; a step with more
 # operations that need one than this is compiled at once.
@@ -106,7 +106,7 @@ def compiling(
     def compile() -> None:
         inputs = tuple(abstract[t] for t in island.inputs)
         with resources.lock:
-            arguments = island.arguments(lambda key, _: resources.cell(key).value, inputs)
+            arguments = island.arguments(lambda key, _: _value(resources.cell(key)), inputs)
             arguments = jax.tree.map(_abstract, arguments)
             program, _ = island.program([])
         with running(), x64():
@@ -115,6 +115,12 @@ def compiling(
                 lowered.compile()
 
     return compile
+
+
+def _value(cell: Cell) -> Any:
+    if cell.value is None:
+        raise LookupError(f"{cell.key} has no value yet")
+    return cell.value
 
 
 def _abstract(value: Any) -> Any:

@@ -36,19 +36,20 @@ def ready_input(value: Any) -> Any:
     return copy
 
 
-def to_device(cells: Iterable[Cell]) -> None:
-    """Moves what NumPy holds of these variables to JAX's default device, and waits until it is there.
+def to_device(cells: Iterable[Cell]) -> bool:
+    """Moves what NumPy holds of these variables to JAX's default device, and waits until it is there; whether it was any.
 
     Programs would copy it at every call. What is in a bundle stays there: it is small.
     """
     moved = [cell for cell in cells if isinstance(cell.held, (np.ndarray, np.generic))]
     if not moved:
-        return
+        return False
     with x64():
         for cell in moved:
             # A copy, which `device_put` need not make: the array may be a constant's, or a caller's.
             cell.move(jnp.array(cell.value))
     jax.block_until_ready([cell.value for cell in moved])
+    return True
 
 
 def wait_for(written: Sequence[Any]) -> None:

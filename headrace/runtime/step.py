@@ -37,7 +37,6 @@ from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
 from headrace.lowering.tensor_list import double_room
-from headrace.native import bundle
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.partial_calls import drop_unneeded
 from headrace.passes.prune import prune
@@ -259,6 +258,7 @@ class Step:
 
     def _compiling(self, feed_values: list[Any]) -> Callable[[], None]:
         """What compiles the only island of the step for arrays like these, without running it."""
+        self.ensure_generators()  # the program takes their states
         island = self._islands.get(0) or self._make_island(0, self.split.segments[0])
         places = dict(zip(self.feeds, feed_values, strict=True))
         return compiling(island, places, self.resources, lambda: context.running(self))
@@ -613,9 +613,11 @@ class Step:
         static = [np.asarray(values[t]) for t in island.static_inputs]
         inputs = tuple(ready_input(for_program(t._op, values[t])) for t in island.inputs)
         with self.resources.lock, jax.enable_x64(True):
-            arguments = island.arguments(lambda *version: self._present(state, *version), inputs)
+            present = partial(self._present, state)
+            arguments, arrangement = island.arguments(present, inputs), island.arrangement
+            if to_device(map(self.resources.cell, arrangement.unbundled())):
+                arguments = island.arguments(present, inputs)
             program, collector = island.program(static)
-            arrangement = island.arrangement
             if watch is not None:
                 results = watch[1].call(island, program, arguments, static)
             else:
@@ -668,8 +670,6 @@ class Step:
             cell = self.resources.cell(key)
             if cell.value is None:
                 raise uninitialised(self.order.initial_reads.get(key), key)
-            if not bundle.is_small(cell.value):
-                to_device([cell])
             return cell.value
         return state.read(key, version)
 

@@ -97,11 +97,9 @@ def test_the_program_computes_in_16_bits(field, kind):
         narrow = sess.run(loss, feeds)
         (island,) = list(sess._prepared.values())[-1].step._islands.values()
         ((jitted, _),) = island._programs.values()
-        arguments = (
-            (),
-            tuple(sess.run(v) for v in tf.global_variables()),
+        arguments = island.arguments(
+            lambda key, _: sess._resources.cell(key).value,
             (np.float32(feeds[x]), np.int32(feeds[y])),
-            island.constants,
         )
         text = jitted.lower(*arguments).as_text()
     with tf.Session() as sess:
