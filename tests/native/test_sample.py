@@ -105,7 +105,7 @@ def test_a_step_with_sampled_losses_is_one_program_that_updates_its_table_in_pla
 
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        losses = [session.run([loss, train], feeds)[0] for _ in range(3)]
+        losses = [session.run([loss, train], feeds)[0] for _ in range(8)]
         before = place()
         losses += [session.run([loss, train], feeds)[0] for _ in range(30)]
         assert place() == before
