@@ -37,7 +37,7 @@ def island_of(
     donate: bool,
     rematerialize: Rematerialize | None,
     narrow: Narrow,
-    bundle: bool,
+    bundle: bool = False,
 ) -> Island:
     """The island for a segment of the step that runs `ops`.
 

@@ -50,17 +50,15 @@ def test_a_training_step_keeps_its_activations_once(model):
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         fed = np.ones((ROWS, WIDTH), np.float32)
-        for _ in range(2):
+        for _ in range(6):
             sess.run(step, {x: fed})
         plan = next(p.step for p in sess._prepared.values() if x in p.step.feeds)
         (island,) = plan._islands.values()
-        donated, others = [
-            [plan.resources.cell(key).value for key, _ in part]
-            for part in (island.donated, island.kept)
-        ]
-        program, _ = island.program([])
         with x64():
-            lowered = program.lower(tuple(donated), tuple(others), (fed,), island.constants)
+            arguments = island.arguments(lambda key, _: plan.resources.cell(key).value, (fed,))
+            donated = arguments[0]
+            program, _ = island.program([])
+            lowered = program.lower(*arguments)
         memory = lowered.compile().memory_analysis()
     assert isinstance(donated[0], jax.Array)
     # Gradients on their way, and those of the weights.
