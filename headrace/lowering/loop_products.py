@@ -40,7 +40,7 @@ class Arrays(Protocol):
     def dot(self, a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
         """The product of two matrices, transposed first where asked."""
 
-    def concatenate(self, parts: list[Any]) -> Any:
+    def concatenate(self, parts: list[Any], /) -> Any:
         """The parts behind one another along the first axis."""
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
