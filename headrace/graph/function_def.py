@@ -177,7 +177,7 @@ class _Import:
             for argument in definition.signature.input_arg:
                 kind = dtypes.as_dtype(argument.type)
                 self._values[argument.name] = self.graph.add_input(kind, None, argument.name)
-            if all(self._is_known(node.op) for node in definition.node_def):
+            if all(self._runs_in_functions(node.op) for node in definition.node_def):
                 self._add_nodes(definition)
                 self.graph.outputs = [self._tensor(definition.ret[a.name]) for a in outputs]
             else:
@@ -187,6 +187,10 @@ class _Import:
 
     def _is_known(self, op_type: str) -> bool:
         return op_type in REGISTRY or op_type in self.graph._functions
+
+    def _runs_in_functions(self, op_type: str) -> bool:
+        """Whether nodes of this type can be in a body as they are: Switch, Merge and those of loops run in graphs only."""
+        return self._is_known(op_type) and not op_type_named(self.graph, op_type).flow
 
     def _add_old_nodes(self, definition: Any) -> list[Tensor]:
         """Adds the nodes of a body with branches and loops of the older kind, by way of a GraphDef; returns the outputs."""

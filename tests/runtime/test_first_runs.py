@@ -283,3 +283,17 @@ def test_the_values_of_an_interpreted_run_are_not_all_held_at_once(monkeypatch):
         with tf.Session(graph=graph) as session:
             session.run(y, {x: np.ones(4)})
     assert most == 2
+
+
+def test_large_sums_of_a_step_that_changes_nothing_have_the_same_bits_each_time():
+    x = tf.placeholder(tf.float32, [64, 1000])
+    w = tf.Variable(np.float32(np.random.RandomState(0).randn(1000, 100)))
+    products = tf.matmul(x, w)
+    sums = tf.reduce_sum(tf.square(products), 1)
+    fed = np.float32(np.random.RandomState(1).randn(64, 1000))
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        runs = [sess.run([products, sums], {x: fed}) for _ in range(3)]
+    for other in runs[1:]:
+        for first, later in zip(runs[0], other, strict=True):
+            np.testing.assert_array_equal(first, later)
