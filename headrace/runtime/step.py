@@ -124,7 +124,7 @@ class Step:
         self._narrow: Narrow = {}
         loops = any(op.type in ("While", "StatelessWhile") for op in self.ops)
         self._shapes = VaryingShapes() if loops and self.feeds else None
-        self._repeatable = not self.order.writers and not self.order.generators
+        self._repeatable = not (loops or self.order.writers or self.order.generators)
         self._first_runs = runs_to_interpret(self.split, self._repeatable)
         self._ahead = Ahead()
         # Of the thread's run: `elements`, how many NumPy computes, and `deadline`, when to stop waiting.
