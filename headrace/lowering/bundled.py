@@ -99,15 +99,15 @@ class _Form:
 
     __slots__ = ("count", "fallible", "flat", "layout", "loose", "places", "tree")
 
-    def __init__(self, leaves: Sequence[Any], tree: Any, count: int, fallible: bool) -> None:
-        """leaves: of (outcome, outputs). count: how many outputs there are."""
+    def __init__(self, leaves: Sequence[Any], tree: Any, plain: bool, fallible: bool) -> None:
+        """leaves: of (outcome, outputs). plain: each output is one array, none a list of tensors."""
         self.tree, self.count, self.fallible = tree, count, fallible
         self.places = tuple(i for i, leaf in enumerate(leaves) if is_small(leaf))
         inside = set(self.places)
         self.loose = tuple(i for i in range(len(leaves)) if i not in inside)
         self.layout = Layout.of(leaves[i] for i in self.places)
         # Whether all results are outputs, each one array.
-        self.flat = not fallible and len(leaves) == count
+        self.flat = not fallible and plain
 
 
 @jax.tree_util.register_pytree_node_class
@@ -153,7 +153,7 @@ def results_of(outputs: tuple, outcome: tuple, bundle: bool) -> Any:
     """What a traced program returns for its outputs and the outcome of its checks: these two, or both as a `Bundled`."""
     leaves, tree = jax.tree.flatten((outcome, outputs))
     if bundle and sum(map(is_small, leaves)) >= _LEAST_RESULTS:
-        form = _Form(leaves, tree, len(outputs), bool(outcome))
+        form = _Form(leaves, tree, jax.tree_util.all_leaves(outputs), bool(outcome))
         buffer = form.layout.bundle([leaves[i] for i in form.places])
         return Bundled(buffer, tuple(leaves[i] for i in form.loose), form)
     return outputs, outcome

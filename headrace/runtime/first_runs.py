@@ -4,8 +4,9 @@ What runs once (an initialiser, a test) never waits for the compiler. Nor does t
 takes seconds to compile: it is compiled in another thread, during the runs after the first. How many runs are interpreted
 follows from the step alone, not from how long the compiler takes: the same program gives the same numbers each time.
 
-The results of a step without loops that changes no state are compared with one another. Sums and products of NumPy's or of the host's
-kernels are not XLA's to the last bit: where such a step is interpreted, kernels that XLA compiles make all large ones.
+The results of a step without loops that changes no state are compared with one another. Sums and products of NumPy's or of
+the host's kernels are not XLA's to the last bit: where such a step is interpreted, kernels that XLA compiles make all large
+ones.
 """
 
 from __future__ import annotations
