@@ -101,7 +101,7 @@ class _Form:
 
     def __init__(self, leaves: Sequence[Any], tree: Any, plain: bool, fallible: bool) -> None:
         """leaves: of (outcome, outputs). plain: each output is one array, none a list of tensors."""
-        self.tree, self.count, self.fallible = tree, count, fallible
+        self.tree, self.fallible = tree, fallible
         self.places = tuple(i for i, leaf in enumerate(leaves) if is_small(leaf))
         inside = set(self.places)
         self.loose = tuple(i for i in range(len(leaves)) if i not in inside)
