@@ -110,7 +110,9 @@ def serve(order, lines, answer):
             report["value"] = first
         answer(report)
         return
-    slice_of_steps(step, order["seconds"], SETTLING_STEPS)  # until compilers and caches have settled
+    slice_of_steps(
+        step, order["seconds"], SETTLING_STEPS
+    )  # until compilers and caches have settled
     answer(report)
     for line in lines:
         if not line.strip():
