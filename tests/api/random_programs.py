@@ -221,8 +221,9 @@ def check(program, fed_counts, second_order):
                 for _ in range(times):
                     session.run(where.stored.initializer)
                     found = session.run(fetches, {x: X, **feeds})
-                    for a, b in zip(found, values, strict=True):
-                        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+                    for t, a, b in zip(fetches, found, values, strict=True):
+                        rtol, atol = (1e-4, 1e-5) if t is y or t in v else (1e-3, 1e-4)
+                        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
                     if fetches[0] is y or fetches[0] in v:
                         np.testing.assert_allclose(
                             session.run(where.stored), stored, rtol=1e-4, atol=1e-5

@@ -84,8 +84,7 @@ def test_estimates_grow_with_the_work():
     assert costs.seconds(products[0].op) == 5.0  # measured
     costs = NodeCosts()
     times = [costs.seconds(t.op) for t in (*products, *sums)]
-    # The machine's rates are measured: where it has other work they vary by a factor of two.
-    assert times[1] > 100 * times[0] and times[1] > 2.5 * times[2] and min(times) > 0
+    assert times[1] > 100 * times[0] and times[1] > 5 * times[2] and min(times) > 0
     assert [costs.seconds(t.op) for t in free] == [0.0, 0.0]
     assert costs.seconds(unknown.op) > 0
     assert costs.transfer(large) > costs.transfer(small) > costs.transfer(None) / 2
