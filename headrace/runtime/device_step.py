@@ -8,7 +8,6 @@ or a session that is closed leave every variable as it was.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering import context
 from headrace.lowering.bundled import take
 from headrace.lowering.checks import RoomExceeded, raise_if_failed
-from headrace.lowering.evaluate import Values, store_outputs
+from headrace.lowering.evaluate import Values
 from headrace.lowering.functions import for_program
 from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY
@@ -31,16 +30,17 @@ from headrace.lowering.tensor_list import double_room
 from headrace.passes.device_split import DeviceSplit, split_by_device
 from headrace.passes.partition import rendezvous_key
 from headrace.passes.segments import Segment, Split
-from headrace.passes.state_order import INITIAL, StateOrder, is_handle
+from headrace.passes.state_order import INITIAL, StateOrder, is_handle, names_variable
 from headrace.runtime.device_executor import Arrival, Node
 from headrace.runtime.device_run import Run, StateOnDevice, placed
 from headrace.runtime.devices import Device
+from headrace.runtime.interpreter import Interpreter, Observer
 from headrace.runtime.missing import uninitialised
 from headrace.runtime.profile import Recorder
 from headrace.runtime.region import Region
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.shared_writes import keys_read_again
-from headrace.runtime.step import Observer, Step, Watch, as_list
+from headrace.runtime.step import Step, Watch
 from headrace.runtime.waiting import may_wait
 
 _log = logging.getLogger("headrace")
@@ -108,6 +108,9 @@ class DeviceStep(Step):
             self._can_join if self._together else None,
         )
 
+    def _make_interpreter(self) -> Interpreter:
+        return _InterpreterOnDevices(self)
+
     @property
     def device_split(self) -> DeviceSplit:
         """The segments, and which devices they are on."""
@@ -152,7 +155,7 @@ class DeviceStep(Step):
         """The device of each variable: that of its handle, or of a random operation that has a generator."""
         found = {key: self.device_of(op) for key, op in self.order.generators.items()}
         for op in self.ops:
-            if self.is_handle(op):
+            if names_variable(op):
                 key = self.order.key(op._outputs[0])
                 if key is not None:
                     found[key] = self.device_of(op)
@@ -290,17 +293,6 @@ class DeviceStep(Step):
         watch = (observe, recorder)
         return recorder.profile(lambda: self.run_until(feed_values, None, watch))
 
-    def evaluate(
-        self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
-    ) -> Any:
-        """Runs one operation on its device; one of a body runs where the operation that calls it does."""
-        if op._graph is not self.graph:
-            return super().evaluate(op, values, state, order)
-        device = self.device_of(op)
-        here = {t: placed(values[t], device) for t in op._inputs if t in values}
-        with jax.default_device(device.physical):
-            return super().evaluate(op, here, StateOnDevice(state, device), order)
-
     def run_node(self, run: Run, node: Node) -> None:
         """Runs a segment, as a program or operation by operation."""
         segment = self.split.segments[node.number]
@@ -331,20 +323,16 @@ class DeviceStep(Step):
                         return
                     except NotCompilable:
                         self._not_compilable.add(node.number)
-            self._add_free(segment.ops, values)
-            if segment.is_island and run.watch is not None:
-                self._run_watched(segment.ops, values, state, run.watch[0])
-                return
-            if segment.is_island:
-                self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
-                return
-            local = StateOnDevice(state, device)
-            for op in segment.ops:
-                start = time.time()
-                found = self._evaluate_on_host(op, values, local)
-                if run.watch is not None:
-                    run.watch[0](op, start, time.time(), as_list(found))
-                store_outputs(op, found, values, self.fed)
+            self.interpreter.add_free(segment.ops, values)
+            observe = run.watch and run.watch[0]
+            if not segment.is_island:
+                local = StateOnDevice(state, device)
+                for op in segment.ops:
+                    self.interpreter.run_on_host(op, values, local, observe)
+            elif observe is None:
+                self.interpreter.run_step(segment.ops, values, state)
+            else:
+                self.interpreter.run_watched(segment.ops, values, state, observe)
 
     def _run_program(
         self,
@@ -354,7 +342,7 @@ class DeviceStep(Step):
         device: Device,
         watch: Watch | None,
     ) -> None:
-        self._add_free(island.ops, values)
+        self.interpreter.add_free(island.ops, values)
         while True:
             static = [np.asarray(values[t]) for t in island.static_inputs]
             inputs = tuple(for_program(t._op, values[t]) for t in island.inputs)
@@ -412,3 +400,22 @@ class DeviceStep(Step):
     def load_copy(self, key: str) -> Any:
         """As `load`, where the lock is not held from reading to filing: another step may write the buffer in place."""
         return Step.load(self, key)
+
+
+class _InterpreterOnDevices(Interpreter):
+    """What runs each operation on its device; one of a body runs where the operation that calls it does."""
+
+    def __init__(self, step: DeviceStep) -> None:
+        super().__init__(step.ops, step.order, step.split.free, step.fed, step.fetches)
+        self._graph, self._device_of = step.graph, step.device_of
+
+    def evaluate(
+        self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
+    ) -> Any:
+        """As Interpreter's, with what the operation takes on its device."""
+        if op._graph is not self._graph:
+            return super().evaluate(op, values, state, order)
+        device = self._device_of(op)
+        here = {t: placed(values[t], device) for t in op._inputs if t in values}
+        with jax.default_device(device.physical):
+            return super().evaluate(op, here, StateOnDevice(state, device), order)

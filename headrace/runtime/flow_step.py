@@ -22,8 +22,9 @@ from headrace.lowering import context
 from headrace.lowering.evaluate import Values, store_outputs
 from headrace.lowering.state import INITIAL, Slot, StateView
 from headrace.passes.segments import Segment, Split
-from headrace.passes.state_order import is_handle
-from headrace.runtime.step import Observer, Step, as_list
+from headrace.passes.state_order import is_handle, names_variable
+from headrace.runtime.interpreter import Observer, as_list
+from headrace.runtime.step import Step
 
 Place = tuple[tuple[str, int], ...]
 """The frames around an operation, the outermost first, and the iteration of each."""
@@ -237,10 +238,10 @@ class _Run:
 
     def _evaluate(self, op: Operation, here: _Activation) -> list[Any]:
         step = self._step
-        if step.is_handle(op):
+        if names_variable(op):
             return [None] * len(op._outputs)
         start = time.time()
-        results = step.evaluate(op, here.values, self._state)
+        results = step.interpreter.evaluate(op, here.values, self._state)
         if self._observe is not None:
             self._observe(op, start, time.time(), as_list(results))
         found: Values = {}

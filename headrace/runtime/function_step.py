@@ -19,9 +19,10 @@ from headrace.lowering import context
 from headrace.lowering.evaluate import Values, store_outputs
 from headrace.lowering.jax_adapter import ARRAY
 from headrace.lowering.state import StateView
-from headrace.passes.state_order import is_handle
+from headrace.passes.state_order import is_handle, names_variable
 from headrace.runtime.host_rules import MOST_ELEMENTS_ONCE
 from headrace.runtime.instructions import ready
+from headrace.runtime.interpreter import Interpreter, constant
 from headrace.runtime.resources import Cell, ResourceStore
 from headrace.runtime.step import Step
 from headrace.runtime.waiting import calls_out
@@ -102,10 +103,11 @@ class FunctionStep(Step):
         self._interpreted_seconds = 0.0
         self._program = _Choice.LATER
 
-    @property
-    def _most_elements(self) -> int:
+    def _make_interpreter(self) -> Interpreter:
         # Elements of a dataset often have shapes of their own, for each of which a kernel would be compiled.
-        return MOST_ELEMENTS_ONCE
+        return Interpreter(
+            self.ops, self.order, self.split.free, self.fed, self.fetches, MOST_ELEMENTS_ONCE
+        )
 
     @property
     def seconds(self) -> float:
@@ -139,7 +141,8 @@ class FunctionStep(Step):
                 for op, instruction in self._instructions:  # type: ignore[union-attr]
                     if not instruction(values, most):
                         state = StateView(self.load)
-                        store_outputs(op, self.evaluate(op, values, state), values, self.fed)
+                        results = self.interpreter.evaluate(op, values, state)
+                        store_outputs(op, results, values, self.fed)
             else:
                 self._interpret_with_state(values, most)
         return [
@@ -152,7 +155,8 @@ class FunctionStep(Step):
             self._load_together(state, self.order.initial_reads)
             for op, instruction in self._instructions:  # type: ignore[union-attr]
                 if instruction is None or not instruction(values, most):
-                    store_outputs(op, self.evaluate(op, values, state), values, self.fed)
+                    results = self.interpreter.evaluate(op, values, state)
+                    store_outputs(op, results, values, self.fed)
             for tensor in self.fetches:
                 if tensor not in values:
                     values[tensor] = self.fetched(tensor, values, state)
@@ -160,12 +164,12 @@ class FunctionStep(Step):
     def _prepare_instructions(self) -> None:
         constants: Values = {}
         for op in self.split.free:
-            constants[op._outputs[0]] = op._definition.host_rule(op)  # type: ignore[misc]
+            constants[op._outputs[0]] = constant(op._outputs[0])
         found = [
             (op, ready(op, self.order, self.fed))
             for op in self.ops
             if op not in self.split.free
-            and not self.is_handle(op)
+            and not names_variable(op)
             and not (op._outputs and all(t in self.fed for t in op._outputs))
         ]
         self._constants = constants

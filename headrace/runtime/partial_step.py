@@ -13,6 +13,7 @@ from headrace.lowering import context
 from headrace.lowering.evaluate import Values, store_outputs
 from headrace.lowering.state import StateView
 from headrace.passes.prune import prune
+from headrace.passes.state_order import names_variable
 from headrace.runtime.device_step import DeviceStep
 from headrace.runtime.devices import Device
 from headrace.runtime.missing import check_fed
@@ -74,11 +75,10 @@ class PartialStep:
         self._values.update(given)
         with context.running(step):
             for op in needed:
-                if op in self._done or step.is_handle(op):
+                if op in self._done or names_variable(op):
                     continue
-                store_outputs(
-                    op, step.evaluate(op, self._values, self._state), self._values, step.fed
-                )
+                results = step.interpreter.evaluate(op, self._values, self._state)
+                store_outputs(op, results, self._values, step.fed)
                 self._done.add(op)
         step.commit(self._state.written)
         return [step.fetched(t, self._values, self._state) for t in fetches]

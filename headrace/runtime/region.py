@@ -273,8 +273,8 @@ class Region:
         here: Values = {}
         for tensors in (*self.island.inputs, *self.island.static_inputs):
             here.update((t, self._given(values, t)) for t in tensors)
-        step._add_free(ops, here)
-        step._run_ops(ops, here, step.order, state, set(), step.fed)
+        step.interpreter.add_free(ops, here)
+        step.interpreter.run_step(ops, here, state)
         for delivery in self._deliveries:
             name = step.device_of(delivery.tensor._op).name
             values[name][delivery.tensor] = here[delivery.tensor]
@@ -293,9 +293,9 @@ class Region:
             try:
                 step._run_program(island, own, state, device, watch)
             except NotCompilable:
-                step._add_free(island.ops, own)
+                step.interpreter.add_free(island.ops, own)
                 with jax.default_device(device.physical):
-                    step._run_ops(island.ops, own, step.order, state, set(), step.fed)
+                    step.interpreter.run_step(island.ops, own, state)
 
     def _islands_apart(self) -> list[tuple[Device, Island]]:
         step = self._step

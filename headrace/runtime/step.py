@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -23,16 +22,10 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering import context
 from headrace.lowering.bundled import Arrangement, Misfit, take
 from headrace.lowering.checks import RoomExceeded, raise_if_failed
-from headrace.lowering.evaluate import (
-    Values,
-    arguments_of,
-    call_host,
-    call_native,
-    store_outputs,
-)
+from headrace.lowering.evaluate import Values, store_outputs
 from headrace.lowering.functions import for_program
 from headrace.lowering.island import Island
-from headrace.lowering.jax_adapter import ARRAY, x64
+from headrace.lowering.jax_adapter import ARRAY
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
@@ -40,26 +33,17 @@ from headrace.lowering.tensor_list import double_room
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.partial_calls import drop_unneeded
 from headrace.passes.prune import prune
-from headrace.passes.segments import Segment, Split, runs_on_host, split
+from headrace.passes.segments import Segment, Split, split
 from headrace.passes.state_order import (
     INITIAL,
     Binding,
-    StateOrder,
     is_handle,
-    names_variable,
     order_state,
 )
-from headrace.runtime.first_runs import Ahead, any_is_large, compiling, last_uses, runs_to_interpret
-from headrace.runtime.host_rules import (
-    MOST_ELEMENTS,
-    MOST_ELEMENTS_ONCE,
-    declared,
-    is_small,
-    to_numpy,
-)
-from headrace.runtime.instructions import ready
+from headrace.runtime.first_runs import Ahead, any_is_large, compiling, runs_to_interpret
+from headrace.runtime.host_rules import MOST_ELEMENTS_ONCE
+from headrace.runtime.interpreter import Interpreter, Observer, constant
 from headrace.runtime.island_plan import host_reads, island_of
-from headrace.runtime.kernels import run_kernel
 from headrace.runtime.missing import check_fed, uninitialised
 from headrace.runtime.profile import Recorder
 from headrace.runtime.ready_arguments import ready_input, to_device, wait_for
@@ -68,9 +52,8 @@ from headrace.runtime.shared_writes import SharedWrites, keys_read_again, segmen
 from headrace.runtime.single_call import single_call
 from headrace.runtime.tiny_step import host_call
 from headrace.runtime.varying_shapes import VaryingShapes
-from headrace.runtime.waiting import CallsAtOnce, alone_from, call_out, calls_out, closed, may_wait
+from headrace.runtime.waiting import CallsAtOnce, alone_from, call_out, closed, may_wait
 
-Observer = Callable[[Operation, float, float, list[Any]], None]
 # Who is told of operations, and who of programs, while a step is traced.
 Watch = tuple[Observer, Recorder]
 
@@ -114,9 +97,6 @@ class Step:
         self._shared = self._find_shared()
         # Whether a run is segments even where it is interpreted: one may wait for another step, or calls for each other.
         self._in_segments = bool(self._alone_from) or sum(o._definition.waits for o in self.ops) > 1
-        self._calling_out = {
-            op for op in self.ops if op._definition.function_attrs and calls_out(op)
-        }
         self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
         # Whether gradients are to use values that are computed again; the session says it before the first run.
@@ -127,10 +107,8 @@ class Step:
         self._repeatable = not (loops or self.order.writers or self.order.generators)
         self._first_runs = runs_to_interpret(self.split, self._repeatable)
         self._ahead = Ahead()
-        # Of the thread's run: `elements`, how many NumPy computes, and `deadline`, when to stop waiting.
-        self._limit = threading.local()
-        # Operations that were interpreted before: (these, their order, what stands for each).
-        self._prepared: dict[tuple[int, int], tuple[Any, StateOrder, list[Any]]] = {}
+        self._limit = threading.local()  # `deadline`: when the thread's run stops waiting
+        self.interpreter = self._make_interpreter()
 
     # Whether small arrays pass between programs and the host together.
     _bundles = True
@@ -146,6 +124,9 @@ class Step:
     def _cut(self) -> Split:
         """The segments of the step."""
         return split(self.ops, self.fed, self.fetches)
+
+    def _make_interpreter(self) -> Interpreter:
+        return Interpreter(self.ops, self.order, self.split.free, self.fed, self.fetches)
 
     def _donates(self, number: int) -> bool:
         """Whether segment `number` may write over what it reads: nothing after it can fail."""
@@ -292,92 +273,22 @@ class Step:
         ):
             self._load_together(state, self.order.initial_reads)
             if observe is None and not deadline:
-                self._run_ops(self.ops, values, self.order, state, set(), self.fed)
+                self.interpreter.run_step(self.ops, values, state)
             else:
-                self._run_watched(self.ops, values, state, observe, deadline)
+                self.interpreter.run_watched(self.ops, values, state, observe, deadline)
             results = self._results(values, state)
             self.commit(state.written)
         return results
 
     def _interpret_once(self, feed_values: list[Any], observe: Observer | None = None) -> list[Any]:
         """As `_interpret`, for shapes that may not come again: no kernel is compiled where NumPy can do it."""
-        before, self._limit.elements = self._most_elements, MOST_ELEMENTS_ONCE
-        try:
+        with self.interpreter.up_to(MOST_ELEMENTS_ONCE):
             return self._interpret(feed_values, observe)
-        finally:
-            self._limit.elements = before
 
     def _interpret_exactly(self, feed_values: list[Any]) -> list[Any]:
         """As `_interpret`, with kernels that XLA compiles where much is added up: the bits of a program, most of the time."""
-        self._limit.exact = True
-        try:
+        with self.interpreter.exactly():
             return self._interpret(feed_values)
-        finally:
-            self._limit.exact = False
-
-    @property
-    def _most_elements(self) -> int:
-        """How many elements NumPy computes in this thread's run."""
-        return getattr(self._limit, "elements", MOST_ELEMENTS)
-
-    def _run_ops(
-        self,
-        ops: Sequence[Operation],
-        values: Values,
-        order: StateOrder,
-        state: StateView,
-        must_fold: set[Operation],
-        fed: frozenset[Tensor],
-    ) -> None:
-        """Interprets operations: of the step, or of a body that one of them calls."""
-        key = (id(ops), id(order))
-        prepared = self._prepared.get(key)
-        if prepared is None or prepared[0] is not ops:
-            wanted = [
-                op
-                for op in ops
-                if not self.is_handle(op)
-                and not (op._outputs and all(t in fed for t in op._outputs))
-            ]
-            last: dict[Operation, tuple[Tensor, ...]] = {}
-            if order is self.order:
-                last = last_uses(ops, self.ops, self.fed.union(self.fetches))
-            instructions = [(op, ready(op, order, fed), last.get(op, ())) for op in wanted]
-            prepared = self._prepared[key] = (ops, order, instructions)
-        most = self._most_elements
-        with np.errstate(all="ignore"):
-            for op, instruction, unused in prepared[2]:
-                if instruction is None or not instruction(values, most):
-                    store_outputs(op, self.evaluate(op, values, state, order), values, fed)
-                for tensor in unused:
-                    values.pop(tensor, None)
-
-    def _run_watched(
-        self,
-        ops: Sequence[Operation],
-        values: Values,
-        state: StateView,
-        observe: Observer | None,
-        deadline: float = 0.0,
-    ) -> None:
-        for op in ops:
-            if self.is_handle(op):
-                continue
-            if op._outputs and self.fed and all(t in self.fed for t in op._outputs):
-                continue
-            if deadline and time.monotonic() > deadline:
-                raise errors.DeadlineExceededError(
-                    None, op, f"Timed out before operation {op._name!r} of the step"
-                )
-            start = time.time()
-            results = self.evaluate(op, values, state)
-            found = as_list(results)
-            for result in found:
-                if result.__class__ is ARRAY:
-                    result.block_until_ready()
-            if observe is not None:
-                observe(op, start, time.time(), found)
-            store_outputs(op, results, values, self.fed)
 
     def run_observed(
         self, feed_values: list[Any], observe: Observer | None, deadline: float | None
@@ -411,41 +322,6 @@ class Step:
             )
         self._runs[key] = runs + 1
         return results
-
-    is_handle = staticmethod(names_variable)
-
-    def evaluate(
-        self, op: Operation, values: Values, state: StateView, order: StateOrder | None = None
-    ) -> Any:
-        """Runs one operation on real values, by its NumPy rule or as a kernel."""
-        arguments = arguments_of(op, values, order or self.order, state, self._run_ops)
-        definition = op._definition
-        if definition.function_attrs and definition.host_rule is not None:
-            return self._call_functions(op, arguments)
-        if definition.static_rule is not None and definition.lower_rule is not None:
-            return definition.lower_rule(op, *arguments)  # looks at shapes only
-        if definition.native_rule is not None and not getattr(self._limit, "exact", False):
-            found = call_native(op, [to_numpy(a) for a in arguments])
-            if found is not None:
-                return declared(op, found)
-        if definition.host_rule is not None and (
-            definition.dynamic_shape
-            or definition.known_strings
-            or runs_on_host(op)
-            or is_small(op, arguments, self._most_elements)
-        ):
-            return declared(op, call_host(op, [to_numpy(a) for a in arguments]))
-        if definition.lower_rule is None:
-            raise errors.UnimplementedError(None, op, f"{op.type} op {op._name!r} has no kernel")
-        if (
-            definition.lower_rule is definition.host_rule
-            and not definition.effects
-            and not definition.writes
-        ):
-            # One rule for both only passes values on, or adds them: no program is needed, and no copy is made.
-            with x64():
-                return definition.lower_rule(op, *arguments)
-        return run_kernel(op, arguments)
 
     def _results(self, values: Values, state: StateView) -> list[Any]:
         """The values of the fetches, none of them a buffer that is stored and that another step may write in place."""
@@ -500,16 +376,12 @@ class Step:
         segment, committed = self.split.segments[number], False
         if not segment.is_island:
             if watch is None and sum(op._definition.waits for op in segment.ops) > 1:
-                evaluate = partial(self._host_call, values=values, state=state)
+                evaluate = partial(self.interpreter.host_call, values=values, state=state)
                 store = partial(store_outputs, values=values, fed=self.fed)
                 CallsAtOnce(self, self.resources, evaluate, store).run(segment.ops)
                 return False
             for op in segment.ops:
-                start = time.time()
-                found = self._evaluate_on_host(op, values, state)
-                if watch is not None:
-                    watch[0](op, start, time.time(), as_list(found))
-                store_outputs(op, found, values, self.fed)
+                self.interpreter.run_on_host(op, values, state, watch and watch[0])
             return False
         interpreted = interpreted or number in self._not_compilable
         if not interpreted:
@@ -525,50 +397,12 @@ class Step:
                 self._not_compilable.add(number)
                 interpreted = True
         if interpreted:
-            self._add_free(segment.ops, values)
+            self.interpreter.add_free(segment.ops, values)
             if watch is None:
-                self._run_ops(segment.ops, values, self.order, state, set(), self.fed)
+                self.interpreter.run_step(segment.ops, values, state)
             else:
-                self._run_watched(segment.ops, values, state, watch[0])
+                self.interpreter.run_watched(segment.ops, values, state, watch[0])
         return committed
-
-    def _evaluate_on_host(self, op: Operation, values: Values, state: StateView) -> Any:
-        return self._host_call(op, values, state)()
-
-    def _host_call(self, op: Operation, values: Values, state: StateView) -> Callable[[], Any]:
-        """What gives the results of a host operation whose inputs are there."""
-        self._add_free([op], values)
-        arguments = arguments_of(op, values, self.order, state, self._run_ops)
-        if op._definition.host_rule is None:
-            return lambda: run_kernel(op, arguments)
-        if op._definition.function_attrs:
-            return lambda: self._call_functions(op, arguments)
-        return lambda: declared(op, call_host(op, [to_numpy(a) for a in arguments]))
-
-    def _call_functions(self, op: Operation, arguments: Sequence[Any]) -> Any:
-        """Runs an operation that calls functions; whole in another thread, where one of these calls out."""
-        rule = op._definition.host_rule
-        assert rule is not None
-        if op not in self._calling_out:
-            return rule(op, *arguments)
-        most = self._most_elements
-
-        def work() -> Any:
-            before = self._most_elements
-            self._limit.elements = most
-            try:
-                return rule(op, *arguments)
-            finally:
-                self._limit.elements = before
-
-        return context.call_out(work)
-
-    def _add_free(self, ops: Sequence[Operation], values: Values) -> None:
-        """Adds the constants that `ops` take: they belong to no segment."""
-        for op in ops:
-            for tensor in op._inputs:
-                if tensor not in values and tensor._op in self.split.free:
-                    values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
 
     def _make_island(self, number: int, segment: Segment) -> Island:
         with self._lock:
@@ -605,7 +439,7 @@ class Step:
     ) -> None:
         for tensor in (*island.inputs, *island.static_inputs):
             if tensor not in values and tensor._op in self.split.free:
-                values[tensor] = tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+                values[tensor] = constant(tensor)
         while True:
             try:
                 self._call_island(island, values, state, last, watch)
@@ -692,7 +526,7 @@ class Step:
             if key is not None and value is None:
                 return handle_bytes(key)
             if tensor._op in self.split.free:
-                return tensor._op._definition.host_rule(tensor._op)  # type: ignore[misc]
+                return constant(tensor)
             if value is None and tensor not in values:
                 raise errors.InternalError(None, tensor._op, f"{tensor.name} was not computed")
         return value
@@ -744,8 +578,3 @@ class Step:
     def _without_call(self, feed_values: list[Any]) -> list[Any]:
         self._compiled = None
         return self._run_compiled(feed_values)
-
-
-def as_list(results: Any) -> list[Any]:
-    """The outputs that a rule gave."""
-    return list(results) if isinstance(results, (list, tuple)) else [results]

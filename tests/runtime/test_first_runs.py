@@ -12,6 +12,7 @@ import headrace as tf
 from headrace import native
 from headrace.runtime import first_runs
 from headrace.runtime.first_runs import last_uses
+from headrace.runtime.interpreter import Interpreter
 from headrace.runtime.step import Step
 
 needs_kernels = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
@@ -267,15 +268,15 @@ def test_values_are_let_go_after_their_last_use():
 
 def test_the_values_of_an_interpreted_run_are_not_all_held_at_once(monkeypatch):
     most = 0
-    evaluate = Step.evaluate
+    evaluate = Interpreter.evaluate
 
     def counted(self, op, values, *rest):
         nonlocal most
         most = max(most, len(values))
         return evaluate(self, op, values, *rest)
 
-    monkeypatch.setattr(Step, "evaluate", counted)
-    monkeypatch.setattr("headrace.runtime.step.ready", lambda *a: None)
+    monkeypatch.setattr(Interpreter, "evaluate", counted)
+    monkeypatch.setattr("headrace.runtime.interpreter.ready", lambda *a: None)
     with tf.Graph().as_default() as graph:
         x = y = tf.placeholder(tf.float32, [4])
         for _ in range(50):
