@@ -18,9 +18,9 @@ from headrace.lowering.tensor_list import DeviceList, HostList
 from headrace.runtime.device_executor import Execution, Node, timed_out
 from headrace.runtime.devices import Device
 from headrace.runtime.missing import uninitialised
+from headrace.runtime.programs import Watch
 from headrace.runtime.rendezvous import LocalRendezvous
 from headrace.runtime.shared_writes import SharedWrites
-from headrace.runtime.step import Watch
 from headrace.runtime.waiting import closed
 
 if TYPE_CHECKING:

@@ -37,10 +37,11 @@ from headrace.runtime.devices import Device
 from headrace.runtime.interpreter import Interpreter, Observer
 from headrace.runtime.missing import uninitialised
 from headrace.runtime.profile import Recorder
+from headrace.runtime.programs import Programs, Watch
 from headrace.runtime.region import Region
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.shared_writes import keys_read_again
-from headrace.runtime.step import Step, Watch
+from headrace.runtime.step import Step
 from headrace.runtime.waiting import may_wait
 
 _log = logging.getLogger("headrace")
@@ -95,9 +96,6 @@ class DeviceStep(Step):
 
     # ---- planning
 
-    # The kernels of bundles belong to one kind of device.
-    _bundles = False
-
     def _cut(self) -> Split:
         return split_by_device(
             self.ops,
@@ -110,6 +108,10 @@ class DeviceStep(Step):
 
     def _make_interpreter(self) -> Interpreter:
         return _InterpreterOnDevices(self)
+
+    def _make_programs(self) -> Programs:
+        # The kernels of bundles belong to one kind of device.
+        return Programs(self, donate=False, bundle=False)
 
     @property
     def device_split(self) -> DeviceSplit:
@@ -144,9 +146,6 @@ class DeviceStep(Step):
                 outside,
             )
         return regions
-
-    def _donates(self, number: int) -> bool:
-        return False
 
     def _find_alone(self) -> int | None:
         return None
@@ -314,15 +313,14 @@ class DeviceStep(Step):
     def _run_on_device(self, run: Run, node: Node, segment: Segment) -> None:
         values, state, device = run.values[node.device.name], run.state_of(node), node.device
         with context.running(self, run), jax.default_device(device.physical):
-            interpreted = run.interpreted or node.number in self._not_compilable
-            if segment.is_island and not interpreted:
-                island = self._islands.get(node.number) or self._make_island(node.number, segment)
-                if not self._lacks_state_of_branches(island, state):
+            if segment.is_island and not run.interpreted:
+                island = self.programs.ready(node.number, state)
+                if island is not None:
                     try:
                         self._run_program(island, values, state, device, run.watch)
                         return
                     except NotCompilable:
-                        self._not_compilable.add(node.number)
+                        self.programs.not_compilable.add(node.number)
             self.interpreter.add_free(segment.ops, values)
             observe = run.watch and run.watch[0]
             if not segment.is_island:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -227,12 +227,16 @@ class Interpreter:
 
         return context.call_out(work)
 
-    def add_free(self, ops: Sequence[Operation], values: Values) -> None:
+    def add_free(self, ops: Iterable[Operation], values: Values) -> None:
         """Adds the constants that `ops` take: they belong to no segment."""
         for op in ops:
-            for tensor in op._inputs:
-                if tensor not in values and tensor._op in self._free:
-                    values[tensor] = constant(tensor)
+            self.add_free_values(op._inputs, values)
+
+    def add_free_values(self, tensors: Iterable[Tensor], values: Values) -> None:
+        """Adds those of `tensors` that are constants."""
+        for tensor in tensors:
+            if tensor not in values and tensor._op in self._free:
+                values[tensor] = constant(tensor)
 
 
 def constant(tensor: Tensor) -> Any:

@@ -32,7 +32,7 @@ from headrace.runtime.island_plan import island_of, spmd_island_of
 
 if TYPE_CHECKING:
     from headrace.runtime.device_step import DeviceStep
-    from headrace.runtime.step import Watch
+    from headrace.runtime.programs import Watch
 
 _log = logging.getLogger("headrace")
 
@@ -146,7 +146,7 @@ class Region:
                     for tensors in island.inputs
                 ]
             )
-            island.narrow = step._narrow
+            island.narrow = step.narrow
             island.find_constants()
             if self._constants is None:
                 self._constants = tuple(self._joined(c, "constant") for c in island.constants)
@@ -320,7 +320,7 @@ class Region:
                     step.fed,
                     False,
                     None,
-                    step._narrow,
+                    step.narrow,
                 ),
             )
             for i, segment in enumerate(split.segments)

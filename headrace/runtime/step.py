@@ -1,7 +1,8 @@
 """A step: everything that is planned once for a set of fetches and feeds, and then run many times.
 
-The first run for new shapes (of a large step the first ones) is interpreted, operation by operation, with NumPy and kernels
-of the host: see `first_runs`. From then on its islands are compiled.
+The first run for new shapes (of a large step the first ones, see `first_runs`) is interpreted, operation by operation, with
+NumPy and kernels of the host (`interpreter`). From then on its islands are programs (`programs`). The step decides which, and
+reads and files the variables.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
 from headrace.core import errors
@@ -20,20 +20,15 @@ from headrace.graph.graph import Graph
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 from headrace.lowering import context
-from headrace.lowering.bundled import Arrangement, Misfit, take
-from headrace.lowering.checks import RoomExceeded, raise_if_failed
 from headrace.lowering.evaluate import Values, store_outputs
-from headrace.lowering.functions import for_program
-from headrace.lowering.island import Island
 from headrace.lowering.jax_adapter import ARRAY
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.state import Slot, StateView
-from headrace.lowering.tensor_list import double_room
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.partial_calls import drop_unneeded
 from headrace.passes.prune import prune
-from headrace.passes.segments import Segment, Split, split
+from headrace.passes.segments import Split, split
 from headrace.passes.state_order import (
     INITIAL,
     Binding,
@@ -43,19 +38,15 @@ from headrace.passes.state_order import (
 from headrace.runtime.first_runs import Ahead, any_is_large, compiling, runs_to_interpret
 from headrace.runtime.host_rules import MOST_ELEMENTS_ONCE
 from headrace.runtime.interpreter import Interpreter, Observer, constant
-from headrace.runtime.island_plan import host_reads, island_of
+from headrace.runtime.island_plan import host_reads
 from headrace.runtime.missing import check_fed, uninitialised
 from headrace.runtime.profile import Recorder
-from headrace.runtime.ready_arguments import ready_input, to_device, wait_for
+from headrace.runtime.programs import Programs, Watch
 from headrace.runtime.resources import Cell, ResourceStore, handle_bytes
 from headrace.runtime.shared_writes import SharedWrites, keys_read_again, segments_by_op
-from headrace.runtime.single_call import single_call
 from headrace.runtime.tiny_step import host_call
 from headrace.runtime.varying_shapes import VaryingShapes
 from headrace.runtime.waiting import CallsAtOnce, alone_from, call_out, closed, may_wait
-
-# Who is told of operations, and who of programs, while a step is traced.
-Watch = tuple[Observer, Recorder]
 
 
 class Step:
@@ -87,8 +78,6 @@ class Step:
         self.order = order_state(self.ops, [t for t in fetches if t not in fed], fed, binding)
         self.split = self._cut()
         self._runs: dict[Any, int] = {}
-        self._lock = threading.Lock()
-        self._islands: dict[int, Island] = {}
         self._initialisers = self._find_initial_states()
         self._needs = tuple((resources.cell(k), op) for k, op in self.order.initial_reads.items())
         self.is_empty = not self.split.segments and not fetches
@@ -97,27 +86,23 @@ class Step:
         self._shared = self._find_shared()
         # Whether a run is segments even where it is interpreted: one may wait for another step, or calls for each other.
         self._in_segments = bool(self._alone_from) or sum(o._definition.waits for o in self.ops) > 1
-        self._not_compilable: set[int] = set()  # segments that turned out to be no programs
         self._compiled: Callable[[list[Any]], list[Any]] | None = None
         # Whether gradients are to use values that are computed again; the session says it before the first run.
         self.rematerialize: Rematerialize | None = None
-        self._narrow: Narrow = {}
+        self.narrow: Narrow = {}
         loops = any(op.type in ("While", "StatelessWhile") for op in self.ops)
         self._shapes = VaryingShapes() if loops and self.feeds else None
         self._repeatable = not (loops or self.order.writers or self.order.generators)
         self._first_runs = runs_to_interpret(self.split, self._repeatable)
         self._ahead = Ahead()
         self._limit = threading.local()  # `deadline`: when the thread's run stops waiting
-        self.interpreter = self._make_interpreter()
-
-    # Whether small arrays pass between programs and the host together.
-    _bundles = True
+        self.interpreter, self.programs = self._make_interpreter(), self._make_programs()
 
     # ---- planning
 
     def compute_narrow(self, narrow: Narrow) -> None:
         """Has operations compute in 16 bits, which they do in programs only: nothing is interpreted any more."""
-        self._narrow = narrow
+        self.narrow = narrow
         if narrow:
             self._shapes = None
 
@@ -128,9 +113,8 @@ class Step:
     def _make_interpreter(self) -> Interpreter:
         return Interpreter(self.ops, self.order, self.split.free, self.fed, self.fetches)
 
-    def _donates(self, number: int) -> bool:
-        """Whether segment `number` may write over what it reads: nothing after it can fail."""
-        return number == len(self.split.segments) - 1
+    def _make_programs(self) -> Programs:
+        return Programs(self)
 
     def _find_initial_states(self) -> list[tuple[Cell, Operation]]:
         return [(self.resources.cell(key), op) for key, op in self.order.generators.items()]
@@ -167,7 +151,7 @@ class Step:
     @property
     def _interpretable(self) -> bool:
         """Whether the first run for new shapes is interpreted: nothing was asked for that programs alone do."""
-        return self._first_runs > 0 and self.rematerialize is None and not self._narrow
+        return self._first_runs > 0 and self.rematerialize is None and not self.narrow
 
     def _writes_large_variables(self) -> bool:
         return any_is_large(self.resources.cell(key).value for key in self.order.writers)
@@ -242,7 +226,7 @@ class Step:
     def _compiling(self, feed_values: list[Any]) -> Callable[[], None]:
         """What compiles the only island of the step for arrays like these, without running it."""
         self.ensure_generators()  # the program takes their states
-        island = self._islands.get(0) or self._make_island(0, self.split.segments[0])
+        island = self.programs.island(0)
         places = dict(zip(self.feeds, feed_values, strict=True))
         return compiling(island, places, self.resources, lambda: context.running(self))
 
@@ -373,7 +357,7 @@ class Step:
         self, number: int, values: Values, state: StateView, interpreted: bool, watch: Watch | None
     ) -> bool:
         """Runs a segment; whether it has filed what the step wrote already."""
-        segment, committed = self.split.segments[number], False
+        segment = self.split.segments[number]
         if not segment.is_island:
             if watch is None and sum(op._definition.waits for op in segment.ops) > 1:
                 evaluate = partial(self.interpreter.host_call, values=values, state=state)
@@ -383,113 +367,20 @@ class Step:
             for op in segment.ops:
                 self.interpreter.run_on_host(op, values, state, watch and watch[0])
             return False
-        interpreted = interpreted or number in self._not_compilable
-        if not interpreted:
-            island = self._islands.get(number) or self._make_island(number, segment)
-            interpreted = self._lacks_state_of_branches(island, state)
+        island = None if interpreted else self.programs.ready(number, state)
+        if island is not None:
+            last = number == len(self.split.segments) - 1 and self._shared is None
             try:
-                if not interpreted:
-                    last = number == len(self.split.segments) - 1 and self._shared is None
-                    self._run_island(island, values, state, last, watch)
-                    committed = last
+                self.programs.run(island, values, state, last, watch)
+                return last
             except NotCompilable:
-                # Found out while tracing, before any of it ran.
-                self._not_compilable.add(number)
-                interpreted = True
-        if interpreted:
-            self.interpreter.add_free(segment.ops, values)
-            if watch is None:
-                self.interpreter.run_step(segment.ops, values, state)
-            else:
-                self.interpreter.run_watched(segment.ops, values, state, watch[0])
-        return committed
-
-    def _make_island(self, number: int, segment: Segment) -> Island:
-        with self._lock:
-            if number in self._islands:
-                return self._islands[number]
-            island = self._islands[number] = island_of(
-                segment,
-                f"island_{number}",
-                self.ops,
-                self.split,
-                self.order,
-                self.fetches,
-                self.fed,
-                self._donates(number),
-                self.rematerialize,
-                self._narrow,
-                self._bundles,
-            )
-        return island
-
-    def _lacks_state_of_branches(self, island: Island, state: StateView) -> bool:
-        """Whether a variable has no value yet that perhaps only a branch not taken reads (`initialized_value`)."""
-        if not any(op._definition.function_attrs for op in island.ops):
-            return False
-        return any(
-            version == INITIAL
-            and not state.has(key, INITIAL)
-            and self.resources.cell(key).value is None
-            for key, version in island.reads
-        )
-
-    def _run_island(
-        self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
-    ) -> None:
-        for tensor in (*island.inputs, *island.static_inputs):
-            if tensor not in values and tensor._op in self.split.free:
-                values[tensor] = constant(tensor)
-        while True:
-            try:
-                self._call_island(island, values, state, last, watch)
-                return
-            except RoomExceeded as exceeded:
-                # Nothing has come of the run: it is made again, with room for more elements.
-                double_room(exceeded.op)
-                island.forget_programs()
-            except Misfit:
-                pass  # the island has noted that it must be arranged in another way
-
-    def _call_island(
-        self, island: Island, values: Values, state: StateView, last: bool, watch: Watch | None
-    ) -> None:
-        static = [np.asarray(values[t]) for t in island.static_inputs]
-        inputs = tuple(ready_input(for_program(t._op, values[t])) for t in island.inputs)
-        with self.resources.lock, jax.enable_x64(True):
-            present = partial(self._present, state)
-            arguments, arrangement = island.arguments(present, inputs), island.arrangement
-            if to_device(map(self.resources.cell, arrangement.unbundled())):
-                arguments = island.arguments(present, inputs)
-            program, collector = island.program(static)
-            if watch is not None:
-                results = watch[1].call(island, program, arguments, static)
-            else:
-                results = program(*arguments)
-            written, changed, results = results
-            outputs, outcome = take(results)
-            if outcome:
-                try:
-                    raise_if_failed(outcome, collector)
-                except (errors.OpError, RoomExceeded):
-                    self._restore(arrangement, written, outcome)
-                    raise
-            for (key, version), value in arrangement.written(written, changed):
-                state.write(key, version, value)
-            if inputs and not outputs:
-                wait_for(written if changed is None else (changed,))
-            if last:
-                self.commit(state.written)
-        values.update(zip(island.outputs, outputs, strict=True))
-
-    def _restore(self, arrangement: Arrangement, written: tuple, outcome: tuple) -> None:
-        """Stores again what was donated to a program in which a check failed."""
-        if not arrangement.donated:
-            return
-        newest = {key: value for (key, _), value in zip(arrangement.writes, written, strict=True)}
-        for (key, version), old in zip(arrangement.donated, outcome[-1], strict=True):
-            if version == INITIAL:
-                self.resources.cell(key).value = newest[key] if old is None else old
+                self.programs.not_compilable.add(number)
+        self.interpreter.add_free(segment.ops, values)
+        if watch is None:
+            self.interpreter.run_step(segment.ops, values, state)
+        else:
+            self.interpreter.run_watched(segment.ops, values, state, watch[0])
+        return False
 
     def load(self, key: str) -> Any:
         """The value of a variable from before the run. Raises FailedPreconditionError: it has none."""
@@ -507,15 +398,6 @@ class Step:
                 # One without a value is an error only if an operation that runs needs it.
                 if self.resources.cell(key).value is not None:
                     state.read(key, INITIAL)
-
-    def _present(self, state: StateView, key: str, version: int) -> Any:
-        """The value of a variable for a program that is called while the lock is held."""
-        if version == INITIAL and not state.has(key, INITIAL):
-            cell = self.resources.cell(key)
-            if cell.value is None:
-                raise uninitialised(self.order.initial_reads.get(key), key)
-            return cell.value
-        return state.read(key, version)
 
     def fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
         value = values.get(tensor)
@@ -537,39 +419,10 @@ class Step:
                 for key, value in written.items():
                     self.resources.cell(key).value = value
 
-    # ---- the usual case: one island
-
     def _specialise(self) -> None:
         """After a compiled run: makes the following runs one call, where the step is a single island."""
-        if (
-            self._compiled is not None
-            or len(self.split.segments) != 1
-            or 0 not in self._islands
-            or self._not_compilable
-        ):
-            return
-        island = self._islands[0]
-        if island.static_inputs or not island._programs:
-            return
-        places: list[tuple[int, int]] = []
-        for tensor in self.fetches:
-            if tensor in self.feeds:
-                places.append((1, self.feeds.index(tensor)))
-            elif tensor in island.outputs:
-                places.append((0, island.outputs.index(tensor)))
-            else:
-                return
-        if set(island.inputs) - self.fed:
-            return
-        self._compiled = single_call(
-            island,
-            places,
-            self.feeds,
-            self.resources,
-            self._prepare_state,
-            self._restore,
-            self._without_call,
-        )
+        if self._compiled is None:
+            self._compiled = self.programs.as_one_call(self._prepare_state, self._without_call)
 
     def _prepare_state(self) -> None:
         self.ensure_generators()

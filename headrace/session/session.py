@@ -271,7 +271,7 @@ class BaseSession:
             parts = self._graph, step.fetches, step.targets, step.feeds, self._resources
             found = DeviceStep(*parts, device_of=self._placement.device)
             found.rematerialize = self._rematerialize
-            found.compute_narrow(step._narrow)
+            found.compute_narrow(step.narrow)
             self._interruptible_steps[step] = found
         return found
 

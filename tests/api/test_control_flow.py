@@ -91,7 +91,7 @@ def test_sizes_in_gradients_of_loops_stay_known():
             (found,) = session.run(grads, {x: data, n: 3})
             np.testing.assert_allclose(found, jax.grad(loss)(data), rtol=1e-4, atol=1e-6)
         step = next(iter(session._prepared.values())).step
-        assert len(step.split.segments) == 1 and not step._not_compilable
+        assert len(step.split.segments) == 1 and not step.programs.not_compilable
 
 
 def test_what_only_one_branch_computes_may_have_any_shape():
@@ -106,7 +106,7 @@ def test_what_only_one_branch_computes_may_have_any_shape():
             found, (dx,) = session.run([y, grads], {x: data, p: flag})
             slope = np.where(found != 0, 2 * (1 - np.tanh(data) ** 2), 0) if flag else np.cos(data)
             np.testing.assert_allclose(dx, slope, rtol=1e-4)
-        assert not next(iter(session._prepared.values())).step._not_compilable
+        assert not next(iter(session._prepared.values())).step.programs.not_compilable
 
 
 REFUSED = [

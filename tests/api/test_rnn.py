@@ -140,7 +140,7 @@ def test_training_step_is_one_program(with_lengths):
         for _ in range(3):
             session.run(train, {x: data, lengths: [6, 2]})
         trained = max((p.step for p in session._prepared.values()), key=lambda s: len(s.ops))
-        assert len(trained.split.segments) == 1 and not trained._not_compilable
+        assert len(trained.split.segments) == 1 and not trained.programs.not_compilable
 
 
 # ---- what is refused

@@ -85,7 +85,7 @@ def test_it_computes_the_same(name, runs, compiles):
         assert not any(runs_on_host(op) for op in loops(sess.graph))
         check_variables(sess, name)
         steps = [prepared.step for prepared in sess._prepared.values()]
-        assert compiles != any(step._not_compilable for step in steps)
+        assert compiles != any(step.programs.not_compilable for step in steps)
 
 
 def test_gradients_of_loops_in_branches_in_loops():

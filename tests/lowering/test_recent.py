@@ -51,6 +51,6 @@ def test_values_that_decide_shapes_do_not_fill_the_memory():
             expected = np.sqrt(np.arange(count, dtype=np.float32)).sum()
             np.testing.assert_allclose(sess.run(total, {n: count}), expected, rtol=1e-6)
             if island is None:
-                (island,) = prepared.step._islands.values()
+                (island,) = prepared.step.programs.islands.values()
                 island._programs.most = 2
         assert len(island._programs) == 2

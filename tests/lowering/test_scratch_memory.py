@@ -53,7 +53,7 @@ def test_a_training_step_keeps_its_activations_once(model):
         for _ in range(6):
             sess.run(step, {x: fed})
         plan = next(p.step for p in sess._prepared.values() if x in p.step.feeds)
-        (island,) = plan._islands.values()
+        (island,) = plan.programs.islands.values()
         with x64():
             arguments = island.arguments(lambda key, _: plan.resources.cell(key).value, (fed,))
             donated = arguments[0]

@@ -80,7 +80,7 @@ def test_a_compiled_step_goes_on_as_an_interpreted_one(name):
         (island,) = [
             island
             for prepared in session._prepared.values()
-            for island in prepared.step._islands.values()
+            for island in prepared.step.programs.islands.values()
         ][:1]
         assert any("CandidateSampler" in op.type for op in island.ops)
     with tf.Session() as session, native.without():

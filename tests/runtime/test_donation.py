@@ -49,8 +49,8 @@ def test_tables_around_a_host_operation_are_neither_copied_nor_passed_on():
         assert len(before) == 2
         assert _buffers(session) == before
         steps = {id(p.step): p.step for p in session._prepared.values()}.values()
-        (step,) = [s for s in steps if len(s._islands) > 0 and len(s.split.segments) > 1]
-        for island in step._islands.values():
+        (step,) = [s for s in steps if len(s.programs.islands) > 0 and len(s.split.segments) > 1]
+        for island in step.programs.islands.values():
             shapes = [t.shape.as_list() for t in island.inputs]
             assert [512, 8] not in shapes
 

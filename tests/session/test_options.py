@@ -164,7 +164,7 @@ def test_a_step_with_a_limit_is_planned_once():
         for _ in range(4):
             sess.run(y, {x: np.eye(8)}, tf.RunOptions(timeout_in_ms=60000))
         (step,) = sess._interruptible_steps.values()
-        assert step._runs == {((8, 8),): 1} and len(step._islands) == 1
+        assert step._runs == {((8, 8),): 1} and len(step.programs.islands) == 1
 
 
 def test_the_cost_model_is_told_of_every_so_many_runs():

@@ -30,7 +30,7 @@ def narrow_session(field="auto_mixed_precision_cpu"):
 def chosen(session, fetches, feeds):
     session.run(fetches, feeds)
     step = list(session._prepared.values())[-1].step
-    return {op.name: op.type for op in step._narrow}
+    return {op.name: op.type for op in step.narrow}
 
 
 def weights(name, *shape):
@@ -95,7 +95,7 @@ def test_the_program_computes_in_16_bits(field, kind):
     with narrow_session(field) as sess:
         sess.run(tf.global_variables_initializer())
         narrow = sess.run(loss, feeds)
-        (island,) = list(sess._prepared.values())[-1].step._islands.values()
+        (island,) = list(sess._prepared.values())[-1].step.programs.islands.values()
         ((jitted, _),) = island._programs.values()
         arguments = island.arguments(
             lambda key, _: sess._resources.cell(key).value,
