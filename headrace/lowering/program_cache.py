@@ -57,6 +57,7 @@ def keep_programs(environment: Mapping[str, str] = os.environ) -> Path | None:
 def _kind_of_machine() -> str:
     """A name for what programs are made for."""
     digest = hashlib.sha256(library.file_name().encode())
+    digest.update(os.environ.get("ONEDNN_MAX_CPU_ISA", "").encode())
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         kinds = {line for line in lines if line.startswith(("model name", "flags", "Features"))}

@@ -24,6 +24,7 @@ TARGETS = (
     "headrace_convolution",
     "headrace_dot",
     "headrace_empty",
+    "headrace_half_dot",
     "headrace_loop",
     "headrace_pack",
     "headrace_packed_dot",
@@ -38,7 +39,9 @@ FUNCTIONS = {
     "headrace_packed_size": (_NUMBER, [_NUMBER] * 4),
     "headrace_has_convolution": (ctypes.c_int, [_NUMBER, _POINTER]),
     "headrace_host_convolution": (ctypes.c_int, [_NUMBER] + [_POINTER] * 4),
+    "headrace_has_half": (ctypes.c_int, []),
     "headrace_host_dot": (None, [_POINTER] * 3 + [_NUMBER] * 6),
+    "headrace_host_half_dot": (ctypes.c_int, [_POINTER] * 3 + [_NUMBER] * 6),
     "headrace_host_loop": (
         _NUMBER,
         [_POINTER, _NUMBER, _NUMBER] + [_NUMBER, _POINTER, _POINTER] * 2,
@@ -62,6 +65,7 @@ _lock = threading.Lock()
 _loaded: bool | None = None
 _thread = threading.local()
 _kernels: ctypes.CDLL | None = None
+_has_half = False
 
 
 def file_name() -> str:
@@ -108,6 +112,14 @@ def without() -> Iterator[None]:
         _thread.without = before
 
 
+def half_available() -> bool:
+    """Whether there are kernels for bfloat16 that are faster than those for float32: where the processor multiplies tiles.
+
+    The environment variable ONEDNN_MAX_CPU_ISA, which limits the instructions that oneDNN uses, holds for this too.
+    """
+    return available() and _has_half
+
+
 def kernels() -> ctypes.CDLL:
     """The loaded library, for the functions that Python calls. Only where it is `available`."""
     assert _kernels is not None
@@ -116,7 +128,7 @@ def kernels() -> ctypes.CDLL:
 
 def _load() -> str | None:
     """Loads the kernels and makes them known to XLA; returns why that was not possible."""
-    global _kernels
+    global _kernels, _has_half
     if os.environ.get("HEADRACE_NATIVE") == "0":
         return "HEADRACE_NATIVE is 0"
     if jax.default_backend() != "cpu":
@@ -139,7 +151,7 @@ def _load() -> str | None:
             jax.ffi.register_ffi_target(
                 target, jax.ffi.pycapsule(getattr(found, target)), platform="cpu"
             )
-        _kernels = found
+        _kernels, _has_half = found, bool(found.headrace_has_half())
     except Exception as error:  # whatever is wrong with a file that nobody must have
         return f"{path} cannot be loaded: {error}"
     return None

@@ -7,15 +7,22 @@ from functools import partial
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 from jax import lax
 
-from headrace.native.library import available, kernels
+from headrace.native.library import available, half_available, kernels
 from headrace.native.packed import packed_dot
 
 # Fewer multiplications than this cost about what the call does; a product with a vector waits for memory either way.
-_LEAST_MULTIPLICATIONS = 1 << 19
+_LEAST_MULTIPLICATIONS = {np.float32: 1 << 19, ml_dtypes.bfloat16: 1 << 16, np.float16: 1 << 16}
 _LEAST_SIZE = 4
+
+_TARGETS = {np.float32: "headrace_dot", ml_dtypes.bfloat16: "headrace_half_dot"}
+_HOST_FUNCTIONS = {
+    np.float32: "headrace_host_dot",
+    ml_dtypes.bfloat16: "headrace_host_half_dot",
+}
 
 
 def dot(
@@ -33,6 +40,12 @@ def dot(
     """
     if not (_is_worth_it(a, b, transpose_a, transpose_b) and available()):
         return _xla_dot(a, b, transpose_a, transpose_b)
+    if a.dtype != np.float32 and not has_kernels_for(a.dtype):
+        # Kernels for float32 between two conversions, which is what XLA does too, with slower ones.
+        wide = dot(
+            a.astype(np.float32), b.astype(np.float32), transpose_a, transpose_b, b_is_invariant
+        )
+        return wide.astype(a.dtype)
     if b_is_invariant and not transpose_a:
         product = packed_dot(a, b, bool(transpose_b))
         if product is not None:
@@ -50,23 +63,34 @@ def host_dot(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool)
         return None
     if not _is_worth_it(a, b, transpose_a, transpose_b) or not available():
         return None
+    if not has_kernels_for(a.dtype):
+        wide = host_dot(a.astype(np.float32), b.astype(np.float32), transpose_a, transpose_b)
+        return None if wide is None else wide.astype(a.dtype)
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     rows, columns = _sizes(a, b, transpose_a, transpose_b)
-    out = np.empty((*a.shape[:-2], rows, columns), np.float32)
+    out = np.empty((*a.shape[:-2], rows, columns), a.dtype)
     batch, inner = math.prod(a.shape[:-2]), a.shape[-2 if transpose_a else -1]
     arrays = (x.ctypes.data for x in (a, b, out))
-    kernels().headrace_host_dot(*arrays, batch, rows, columns, inner, transpose_a, transpose_b)
+    multiply = getattr(kernels(), _HOST_FUNCTIONS[a.dtype.type])
+    multiply(*arrays, batch, rows, columns, inner, transpose_a, transpose_b)
     return out
 
 
+def has_kernels_for(dtype: Any) -> bool:
+    """Whether the kernels, which are available, compute in this type and are fast."""
+    kind = np.dtype(dtype).type
+    return kind is np.float32 or (kind is ml_dtypes.bfloat16 and half_available())
+
+
 def _is_worth_it(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> bool:
-    if a.dtype != np.float32 or b.dtype != np.float32:
+    least = _LEAST_MULTIPLICATIONS.get(np.dtype(a.dtype).type)
+    if least is None or a.dtype != b.dtype:
         return False
     inner = a.shape[-2 if transpose_a else -1]
     rows, columns = _sizes(a, b, transpose_a, transpose_b)
     if min(rows, columns, inner) < _LEAST_SIZE:
         return False
-    return a.size * columns >= _LEAST_MULTIPLICATIONS
+    return a.size * columns >= least
 
 
 def _sizes(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, int]:
@@ -86,7 +110,9 @@ def _xla_dot(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
 def _native_dot(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
     shape = a.shape[:-2] + _sizes(a, b, transpose_a, transpose_b)
     call = jax.ffi.ffi_call(
-        "headrace_dot", jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="broadcast_all"
+        _TARGETS[np.dtype(a.dtype).type],
+        jax.ShapeDtypeStruct(shape, a.dtype),
+        vmap_method="broadcast_all",
     )
     return call(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
 
