@@ -6,8 +6,9 @@ once for all lengths.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headrace import native
+from headrace.graph.tensor import Tensor
 from headrace.lowering import loop_body
 from headrace.lowering.functions import Functions
 from headrace.lowering.jax_adapter import x64
@@ -23,43 +25,99 @@ from headrace.lowering.tensor_list import DeviceList, HostList
 
 # Planning takes about as long as this many seconds of interpretation.
 _SECONDS_BEFORE_PLANNING = 0.02
-# Iterations are counted here, a few microseconds each.
+# What interpreting takes is estimated, so that the same program always takes the same way: seconds for each operation, and
+# for each element of what it gives.
+_PER_OPERATION, _PER_ELEMENT = 1e-5, 1e-9
+# Iterations are counted up to here.
 _MOST_ITERATIONS = 1 << 16
+# After so many forms of inputs that cannot be planned no other is tried.
+_MOST_REFUSALS = 3
 
 _logger = logging.getLogger("headrace")
+
+
+@dataclasses.dataclass
+class _Iteration:
+    """What the interpretation of one iteration showed: its outputs, and the shapes of all values inside."""
+
+    outputs: Sequence[Any]
+    shapes: dict[Tensor, tuple[int, ...]]
 
 
 class HostLoops:
     """What is known of one loop that is interpreted: the seconds that took, and for each form of its inputs the plan."""
 
     def __init__(self) -> None:
-        self._seconds = 0.0
-        self._plans: dict[Any, _Plan | None] = {}
+        self._seconds = self._per_iteration = 0.0
+        self._plans: dict[Any, _Plan] = {}
+        self._refused: set[Any] = set()
 
-    def note(self, seconds: float) -> None:
-        """Says that interpreting the loop took so long."""
-        self._seconds += seconds
+    def note(self, iterations: int) -> None:
+        """Says that so many iterations were interpreted."""
+        self._seconds += iterations * self._per_iteration
 
     def run(
         self, functions: Functions, inputs: Sequence[Any], fixed: Sequence[bool]
     ) -> list[Any] | None:
         """The variables after the loop; None where it is to be interpreted."""
-        if self._seconds < _SECONDS_BEFORE_PLANNING or functions.written or not native.available():
+        if not self._plans or functions.written or not native.available():
             return None
-        values = [_plain(v) for v in inputs]
-        if any(v is _REFUSED or (v is None and not f) for v, f in zip(values, fixed, strict=True)):
+        arguments = _arguments(functions, inputs, fixed)
+        plan = None if arguments is None else self._plans.get(_form(arguments))
+        return None if plan is None else plan.run(functions, *arguments)  # type: ignore[misc]
+
+    def may_plan(self, functions: Functions) -> bool:
+        """Whether `run_planned` may do more than look."""
+        return (
+            len(self._refused) < _MOST_REFUSALS and not functions.written and native.available()
+        )
+
+    def run_planned(
+        self,
+        functions: Functions,
+        inputs: Sequence[Any],
+        fixed: Sequence[bool],
+        outputs: Sequence[Any],
+        inside: Mapping[Tensor, Any],
+    ) -> list[Any] | None:
+        """As `run`, after one iteration was interpreted, which gave `outputs`; plans the loop if that is worth it.
+
+        inside: the values of the body.
+        """
+        counts = [v.size for v in inside.values() if isinstance(v, (np.ndarray, jax.Array))]
+        self._per_iteration = _PER_OPERATION * len(inside) + _PER_ELEMENT * sum(counts)
+        # A loop over a sequence is given lists of as many elements.
+        expected = max([len(v.items) for v in inputs if isinstance(v, HostList)], default=1)
+        if self._seconds + expected * self._per_iteration < _SECONDS_BEFORE_PLANNING:
             return None
-        state = [np.asarray(v) for v in functions.values()]
-        key = tuple(map(_form, (*values, *state)))
-        if key not in self._plans:
-            self._plans[key] = None
-            try:
-                with x64():
-                    self._plans[key] = _Plan(functions.for_tracing(), values, state, fixed)
-            except Exception as reason:  # what is wrong with the loop itself, interpreting it tells
-                _logger.debug("a loop is interpreted: %s", reason)
-        plan = self._plans[key]
-        return None if plan is None else plan.run(functions, values, state)
+        arguments = _arguments(functions, inputs, fixed)
+        if arguments is None:
+            return None
+        form = _form(arguments)
+        if form in self._refused or form in self._plans:
+            return None
+        shapes = {t: tuple(np.shape(v)) for t, v in inside.items() if v is not None}
+        try:
+            with x64():
+                plan = _Plan(
+                    functions.for_tracing(), *arguments, fixed, _Iteration(outputs, shapes)
+                )
+        except Exception as reason:  # what is wrong with the loop itself, interpreting it tells
+            _logger.debug("a loop is interpreted: %s", reason)
+            self._refused.add(form)
+            return None
+        self._plans[form] = plan
+        return plan.run(functions, *arguments)
+
+
+def _arguments(
+    functions: Functions, inputs: Sequence[Any], fixed: Sequence[bool]
+) -> tuple[list[Any], list[np.ndarray]] | None:
+    """The inputs and the variables that the bodies read, as plans take them; None where one cannot be had like that."""
+    values = [_plain(v) for v in inputs]
+    if any(v is _REFUSED or (v is None and not f) for v, f in zip(values, fixed, strict=True)):
+        return None
+    return values, [np.asarray(v) for v in functions.values()]
 
 
 _REFUSED = object()
@@ -75,8 +133,13 @@ def _plain(value: Any) -> Any:
     return array if array.dtype.kind in "fiub" else _REFUSED
 
 
-def _form(value: Any) -> Any:
-    """All of an input that the plan depends on: of a list everything but its length."""
+def _form(arguments: tuple[list[Any], list[np.ndarray]]) -> Any:
+    """All that the plan depends on."""
+    return tuple(_form_of_value(v) for part in arguments for v in part)
+
+
+def _form_of_value(value: Any) -> Any:
+    """Of an input: of a list everything but its length."""
     if value is None:
         return None
     if not isinstance(value, HostList):
@@ -139,13 +202,14 @@ class _Plan:
         inputs: Sequence[Any],
         state: Sequence[np.ndarray],
         fixed: Sequence[bool],
+        seen: _Iteration,
     ) -> None:
         self._fixed = fixed
         # Of each list: how many elements each iteration adds, and what an element is like.
         self._growth = [0] * len(inputs)
         self._element: list[Any] = [None] * len(inputs)
-        self._probe(functions, inputs)
-        self._shapes = functions.shapes
+        self._look(inputs, seen.outputs)
+        functions.shapes = self._shapes = seen.shapes
         lists = [self._listed(i, v) for i, v in enumerate(inputs)]
         moved = self._moved(functions, lists, None)
         condition, _ = functions.pure("cond")
@@ -213,28 +277,19 @@ class _Plan:
             for given, v, f in zip(inputs, results, self._fixed, strict=True)
         ]
 
-    def _probe(self, functions: Functions, inputs: Sequence[Any]) -> None:
+    def _look(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Finds by how much lists grow, and what the elements of empty ones are going to be."""
-        for _ in range(4):
-            starts = [self._listed(i, v, sized=False) for i, v in enumerate(inputs)]
-            outputs, _ = functions.probe("body", starts, [False] * len(inputs))
-            settled = True
-            for i, (before, after) in enumerate(zip(starts, outputs, strict=True)):
-                if self._fixed[i] or not isinstance(before, DeviceList):
-                    continue
-                if not isinstance(after, DeviceList) or after.size is not None:
-                    raise native.NotCovered("a list whose length is not known")
-                self._growth[i] = max(after.capacity - before.capacity, 0)
-                if before.buffer is None and after.buffer is not None:
-                    if isinstance(after.buffer, DeviceList):
-                        raise native.NotCovered("a list of lists")
-                    self._element[i] = after.buffer.shape[1:], after.buffer.dtype
-                    settled = False
-            if settled:
-                return
-        raise native.NotCovered("lists whose elements are not known")
+        for i, (before, after) in enumerate(zip(inputs, outputs, strict=True)):
+            if self._fixed[i] or not isinstance(before, HostList):
+                continue
+            if not isinstance(after, HostList) or any(isinstance(v, HostList) for v in after.items):
+                raise native.NotCovered("a list of lists")
+            self._growth[i] = max(len(after.items) - len(before.items), 0)
+            element = next((v for v in after.items if v is not None), None)
+            if element is not None:
+                self._element[i] = np.shape(element), np.asarray(element).dtype
 
-    def _listed(self, place: int, value: Any, sized: bool = True) -> Any:
+    def _listed(self, place: int, value: Any) -> Any:
         """An input as the body takes it: a list as one with a buffer, if what its elements are like is known."""
         if not isinstance(value, HostList):
             return value
@@ -246,7 +301,7 @@ class _Plan:
         elif buffer is None and self._element[place] is not None:
             shape, dtype = self._element[place]
             buffer = np.zeros((count, *shape), dtype)
-        return DeviceList(value.dtype, buffer, count, np.int32(count) if sized else None)
+        return DeviceList(value.dtype, buffer, count, np.int32(count))
 
     def _moved(
         self, functions: Functions, lists: Sequence[Any], trips: int | None

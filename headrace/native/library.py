@@ -38,6 +38,7 @@ _NUMBER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 FUNCTIONS = {
     "headrace_packed_size": (_NUMBER, [_NUMBER] * 4),
     "headrace_has_convolution": (ctypes.c_int, [_NUMBER, _POINTER]),
+    "headrace_host_count": (_NUMBER, [_POINTER, _NUMBER] * 3 + [_NUMBER] * 3),
     "headrace_host_convolution": (ctypes.c_int, [_NUMBER] + [_POINTER] * 4),
     "headrace_has_half": (ctypes.c_int, []),
     "headrace_host_dot": (None, [_POINTER] * 3 + [_NUMBER] * 6),

@@ -253,8 +253,8 @@ def _conjuncts(tensor):
 @stateless_while.host
 @while_op.host
 def _while_host(op, functions, inputs):
-    loops = host_loops(functions)
-    results = loops.run(functions, inputs, _invariant(functions))
+    loops, fixed = host_loops(functions), _invariant(functions)
+    results = loops.run(functions, inputs, fixed)
     if results is not None:
         return tuple(results)
     variables = list(inputs)
@@ -264,15 +264,22 @@ def _while_host(op, functions, inputs):
     while iterations < _INTERPRETED_ITERATIONS or time.monotonic() - start < _INTERPRETED_SECONDS:
         if not truth(functions.call("cond", variables)[0]):
             variables = sums.finish(variables)
-            loops.note(time.monotonic() - start)
+            loops.note(iterations)
             return tuple(variables)
         context.check()
-        variables = sums.call(variables)
+        if iterations == 0 and loops.may_plan(functions):
+            inside = {}
+            variables = functions.call("body", variables, values=inside)
+            results = loops.run_planned(functions, inputs, fixed, variables, inside)
+            if results is not None:
+                return tuple(results)
+        else:
+            variables = sums.call(variables)
         iterations += 1
     if functions.can_compile:
         variables = sums.finish(variables)
         try:
-            return tuple(functions.compiled(_while_lower, variables, _invariant(functions)))
+            return tuple(functions.compiled(_while_lower, variables, fixed))
         except NotCompilable:
             pass
     while truth(functions.call("cond", variables)[0]):

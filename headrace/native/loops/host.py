@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from headrace.native.library import kernels
-from headrace.native.loops.body import Body, Node, NotCovered, evaluate
+from headrace.native.loops.body import Body, Node, NotCovered
 from headrace.native.loops.code import encode
+from headrace.native.loops.invariants import evaluate
 from headrace.native.loops.plan import Plan
 from headrace.native.loops.repeat import has_product
 from headrace.native.packed import host_pack
@@ -48,8 +49,7 @@ class HostLoop:
         if not has_product(body):
             raise NotCovered("no product with a matrix that stays the same")
         self._plan = plan = Plan(body)
-        self._condition = body.others[0]
-        plan.scalars.register(self._condition)
+        self._counting = plan.scalars.counting(body.others[0])
         self._code = np.array(encode(plan), np.int64)
         # The length of lists may show nowhere: they are read and written one element at a time.
         known = [plan.inputs[x.input][1] for x in plan.lists]
@@ -85,13 +85,13 @@ class HostLoop:
     def count(
         self, carried: Sequence[np.ndarray], constants: Sequence[np.ndarray], most: int
     ) -> int | None:
-        """The number of iterations; None: more than `most`. Raises NotCovered: only a run tells."""
+        """The number of iterations; None: more than `most`."""
 
         def value(number: int) -> Any:
             node = self._plan.inputs[number][1]
             return evaluate(node, lambda n: self._operand(n, carried, constants), {})
 
-        return self._plan.scalars.count(self._condition, value, most)
+        return self._counting.count(value, most)
 
     def _operand(self, node: Node, carried: Sequence[Any], constants: Sequence[Any]) -> Any:
         if node.op == "carry":

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.native.library import kernels
 from headrace.native.loops.body import Node, NotCovered
 
 if TYPE_CHECKING:
     from headrace.native.loops.plan import Plan
-
-_COMPUTED = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "max": max,
-    "min": min,
-    "neg": operator.neg,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "and": operator.and_,
-    "or": operator.or_,
-    "xor": operator.xor,
-    "not": operator.not_,
-    "select": lambda truth, no, yes: yes if truth else no,
-    "narrow": lambda x: (x + (1 << 31)) % (1 << 32) - (1 << 31),
-    "copy": lambda x: x,
-}
 
 # In the order of `ScalarOp` in src/scalars.h.
 _OPCODES = {
@@ -47,6 +25,51 @@ _OPERANDS = {"neg": 1, "not": 1, "narrow": 1, "copy": 1, "select": 3}
 _SAME = {"squeeze", "reshape", "broadcast_in_dim", "expand_dims", "copy"}
 _ARITHMETIC = {"add", "sub", "mul", "neg"}
 _PLAIN = {"max", "min", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"}
+
+
+class Counting:
+    """The instructions on which the end of a loop depends.
+
+    carried: for each number the register, that of its next value, and the plan's input that it starts from. lists: of those
+    that are read, the plan's input and the size of an element.
+    """
+
+    def __init__(
+        self,
+        code: list[tuple[int, int, int, int, int]],
+        registers: int,
+        goes_on: int,
+        carried: list[tuple[int, int, int]],
+        lists: list[tuple[int, int]],
+    ) -> None:
+        self._code = np.array(code, np.int64).reshape(-1, 5)
+        self._carried, self._lists = carried, lists
+        self._registers, self._goes_on = registers, goes_on
+
+    def count(self, inputs: Callable[[int], Any], most: int) -> int | None:
+        """How often the condition holds before it does not, for these values of the plan's inputs, by number; None: more than `most`."""
+        starts = [(r, after, int(np.reshape(inputs(i), ()))) for r, after, i in self._carried]
+        carried = np.array(starts, np.int64).reshape(-1, 3)
+        arrays = [np.ascontiguousarray(inputs(i)) for i, _ in self._lists]
+        places = [(a.ctypes.data, a.size, size) for a, (_, size) in zip(arrays, self._lists)]
+        lists = np.array(places, np.int64).reshape(-1, 3)
+        found = kernels().headrace_host_count(
+            *(n for a in (self._code, carried, lists) for n in (a.ctypes.data, len(a))),
+            self._registers,
+            self._goes_on,
+            most,
+        )
+        return None if found < 0 else found
+
+
+def _operands(line: tuple[int, int, int, int, int]) -> list[int]:
+    """The registers that an instruction reads."""
+    op = _NAMES[line[0]]
+    if op == "constant":
+        return []
+    if op == "load":
+        return [line[3]]
+    return list(line[2 : 2 + _OPERANDS.get(op, 2)])
 
 
 class Scalars:
@@ -91,11 +114,8 @@ class Scalars:
         known = self._plan.operand(carry), self._plan.output(place), carry.dtype.itemsize
         self.carried.append((self.register(carry), self.register(result), *known))
 
-    def count(self, condition: Node, inputs: Callable[[int], Any], most: int) -> int | None:
-        """How often `condition` holds before it does not, for these values of the plan's inputs, by number; None: more than `most`.
-
-        Raises NotCovered: that depends on more than carried numbers and constants.
-        """
+    def counting(self, condition: Node) -> Counting:
+        """What of the code tells how often `condition` holds. Raises NotCovered: that depends on what the loop writes to a list."""
         goes_on = self.register(condition)
         by_output = {line[1]: line for line in self.code if line[0] != _OPCODES["store"]}
         carried = {register: (after, source) for register, after, source, *_ in self.carried}
@@ -109,45 +129,18 @@ class Scalars:
             if register in carried:
                 stack.append(carried[register][0])
             elif register in by_output:
-                stack += self._operands(by_output[register])
+                stack += _operands(by_output[register])
         code = [line for register, line in by_output.items() if register in needed]
-        values = {
-            r: int(np.asarray(inputs(source)).reshape(()))
-            for r, (_, source) in carried.items()
-            if r in needed
-        }
-        for trips in range(most + 1):
-            for line in code:
-                values[line[1]] = self._value(line, values, inputs)
-            if not values[goes_on]:
-                return trips
-            values.update({r: values[carried[r][0]] for r in carried if r in needed})
-        return None
-
-    def _operands(self, line: tuple[int, int, int, int, int]) -> list[int]:
-        op = _NAMES[line[0]]
-        if op == "constant":
-            return []
-        if op == "load":
-            return [line[3]]
-        return list(line[2 : 2 + _OPERANDS.get(op, 2)])
-
-    def _value(
-        self,
-        line: tuple[int, int, int, int, int],
-        values: dict[int, int],
-        inputs: Callable[[int], Any],
-    ) -> int:
-        op, operands = _NAMES[line[0]], self._operands(line)
-        if op == "constant":
-            return line[2]
-        if op == "load":
-            found = self._plan.lists[line[2]]
-            if found.output >= 0:
-                raise NotCovered("a condition on what the loop writes to a list")
-            elements = np.asarray(inputs(found.input)).reshape(-1)
-            return int(elements[np.clip(values[line[3]], 0, elements.size - 1)])
-        return int(_COMPUTED[op](*(values[o] for o in operands)))
+        lists: list[tuple[int, int]] = []
+        for at, (op, out, number, place, last) in enumerate(code):
+            if op == _OPCODES["load"]:
+                found = self._plan.lists[number]
+                if found.output >= 0:
+                    raise NotCovered("a condition on what the loop writes to a list")
+                code[at] = op, out, len(lists), place, last
+                lists.append((found.input, found.size))
+        starts = [(r, *after) for r, after in carried.items() if r in needed]
+        return Counting(code, self.registers, goes_on, starts, lists)
 
     def _new(self) -> int:
         self.registers += 1

@@ -355,6 +355,30 @@ extern "C" __attribute__((visibility("default"))) int64_t headrace_host_loop(
   return 1;
 }
 
+// How often the number `goes_on` is true before it is not, -1: more than `most` times. code: instructions, five numbers each;
+// carried: registers, those of their next values, and what they start with; lists: addresses, lengths, sizes of elements.
+extern "C" __attribute__((visibility("default"))) int64_t headrace_host_count(
+    const int64_t* code, int64_t instructions, const int64_t* carried, int64_t n_carried, const int64_t* lists,
+    int64_t n_lists, int64_t registers, int64_t goes_on, int64_t most) {
+  std::vector<ScalarInstruction> all;
+  for (const int64_t* i = code; i != code + 5 * instructions; i += 5) {
+    all.push_back({static_cast<ScalarOp>(i[0]), i[1], i[2], i[3], i[4]});
+  }
+  std::vector<List> read;
+  for (const int64_t* i = lists; i != lists + 3 * n_lists; i += 3) {
+    read.push_back({reinterpret_cast<char*>(i[0]), i[1], i[2]});
+  }
+  std::vector<int64_t> values(registers), next(n_carried);
+  for (int64_t i = 0; i < n_carried; ++i) values[carried[3 * i]] = carried[3 * i + 2];
+  for (int64_t trips = 0; trips <= most; ++trips) {
+    RunScalars(all, read, values.data());
+    if (!values[goes_on]) return trips;
+    for (int64_t i = 0; i < n_carried; ++i) next[i] = values[carried[3 * i + 1]];
+    for (int64_t i = 0; i < n_carried; ++i) values[carried[3 * i]] = next[i];
+  }
+  return -1;
+}
+
 HEADRACE_HANDLER(headrace_loop, RunProgram,
                  ffi::Ffi::Bind()
                      .Ctx<ffi::ThreadPool>()
