@@ -68,9 +68,7 @@ class HostLoops:
 
     def may_plan(self, functions: Functions) -> bool:
         """Whether `run_planned` may do more than look."""
-        return (
-            len(self._refused) < _MOST_REFUSALS and not functions.written and native.available()
-        )
+        return len(self._refused) < _MOST_REFUSALS and not functions.written and native.available()
 
     def run_planned(
         self,
@@ -242,6 +240,7 @@ class _Plan:
         self._loop = native.HostLoop(
             step, carried, [*jax.tree.leaves(unchanging), *state, *values], _is_any_rows
         )
+        moved.forget()
         if table or self._tree != self._changing:
             raise native.NotCovered("checks in the body, or a variable that changes its form")
 
@@ -272,6 +271,7 @@ class _Plan:
         sizes = [int(v.size) if isinstance(v, DeviceList) else 0 for v in results]
         results = [_cut(v, n) for v, n in zip(results, sizes, strict=True)]
         moved.finish(results, after[start:])
+        moved.forget()
         return [
             given if f else _as_host_list(v) if isinstance(v, DeviceList) else v
             for given, v, f in zip(inputs, results, self._fixed, strict=True)

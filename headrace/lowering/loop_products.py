@@ -113,6 +113,12 @@ class MovedProducts:
         for finisher in self._finishers:
             finisher(results, list(buffers))
 
+    def forget(self) -> None:
+        """Drops all arrays: what stands for rules refers to this object, so that they would stay until Python looks for cycles."""
+        for held in (self.overrides, self.buffers, self.values, self._finishers, self._kept):
+            held.clear()
+        self._inputs = ()
+
     # ---- x_t W
 
     def _move_input_product(self, found: InputProduct, iterations: int) -> None:

@@ -1,6 +1,8 @@
 """Loops that are interpreted as one native call, against the same loops interpreted operation by operation."""
 
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -93,7 +95,7 @@ def results_of(network, lengths=LENGTHS):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_and_their_gradients(name, at_once, monkeypatch):
     got = results_of(NETWORKS[name])
-    # The first length is interpreted once, too; every other one has a loop each for the network and its gradient.
+    # Every length has a loop each for the network and its gradient.
     trips = [-(-n // 2) if name == "by hand" else n for n in LENGTHS]
     assert set(at_once) >= set(trips), at_once
     monkeypatch.setattr(library, "_loaded", False)
@@ -127,6 +129,70 @@ def test_a_list_that_came_in_stays_as_it_was(at_once):
                 powers = (base ** np.arange(1, n + 1))[:, None, None]
                 np.testing.assert_allclose(got, value + powers, rtol=1e-5)
             np.testing.assert_array_equal(same, value)
+
+
+def test_nothing_is_compiled_and_nothing_is_kept(monkeypatch):
+    """A new length costs no program, and what its loops filled is free at the end of the run, before Python looks for cycles."""
+    filled = []
+    run = native.HostLoop.run
+
+    def spy(self, *arguments):
+        results = run(self, *arguments)
+        filled.extend(weakref.ref(r) for r in results if isinstance(r, np.ndarray) and r.size > 64)
+        return results
+
+    monkeypatch.setattr(native.HostLoop, "run", spy)
+    x, fetches, _ = recurrent(tf.nn.rnn_cell.LSTMCell(32), False)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        feeds = [np.ones((BATCH, n, FEATURES), np.float32) for n in (40, 50, 30)]
+        gc.disable()
+        try:
+            before = tf.compilations()
+            for feed in feeds:
+                session.run(fetches[0], {x: feed})
+                session.run(fetches[2], {x: feed})
+            kept = [r for r in filled if r() is not None]
+        finally:
+            gc.enable()
+        assert len(filled) >= 3 * 3, (
+            "each length is long enough for its loops to be planned at once"
+        )
+        assert not kept
+        assert tf.compilations().count == before.count
+
+
+@pytest.mark.parametrize("steps, native_loops", [(3, 0), (60, 2)])
+def test_a_loop_is_planned_where_interpreting_it_takes_longer(steps, native_loops, monkeypatch):
+    """The first run decides by the length and the operations of the body, not by the clock."""
+    ran = []
+    run = native.HostLoop.run
+    monkeypatch.setattr(native.HostLoop, "run", lambda *a: ran.append(a) or run(*a))
+    x, fetches, _ = recurrent(tf.nn.rnn_cell.LSTMCell(8), False)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        session.run(fetches, {x: np.ones((BATCH, steps, FEATURES), np.float32)})
+    assert len(ran) == native_loops
+
+
+def test_the_end_may_depend_on_a_list(at_once):
+    """The loop goes on while the list of numbers says so."""
+    goes_on = tf.placeholder(tf.int32, [None])
+    x = tf.placeholder(tf.float32, [2, 4])
+    w = tf.constant(np.eye(4, dtype=np.float32) * 2)
+    count = tf.shape(goes_on)[0]
+    array = tf.TensorArray(tf.int32, count, clear_after_read=False).unstack(goes_on)
+
+    def condition(t, h):
+        return tf.logical_and(t < count, array.read(tf.minimum(t, count - 1)) > 0)
+
+    result = tf.while_loop(condition, lambda t, h: [t + 1, tf.matmul(h, w)], [0, x])[1]
+    with tf.Session() as session:
+        for given in ([1, 1, 0, 1], [1, 1, 1], [0, 1], [5, 4, 3, -1, 7]):
+            trips = next((i for i, n in enumerate(given) if n <= 0), len(given))
+            got = session.run(result, {goes_on: given, x: np.ones((2, 4), np.float32)})
+            np.testing.assert_array_equal(got, np.full((2, 4), 2.0**trips))
+    assert set(at_once) == {2, 3}
 
 
 def test_what_is_not_covered_is_interpreted(at_once, caplog):

@@ -47,11 +47,16 @@ class Counting:
         self._registers, self._goes_on = registers, goes_on
 
     def count(self, inputs: Callable[[int], Any], most: int) -> int | None:
-        """How often the condition holds before it does not, for these values of the plan's inputs, by number; None: more than `most`."""
+        """How often the condition holds before it does not; None: more than `most` times.
+
+        inputs: gives those of the plan by number.
+        """
         starts = [(r, after, int(np.reshape(inputs(i), ()))) for r, after, i in self._carried]
         carried = np.array(starts, np.int64).reshape(-1, 3)
         arrays = [np.ascontiguousarray(inputs(i)) for i, _ in self._lists]
-        places = [(a.ctypes.data, a.size, size) for a, (_, size) in zip(arrays, self._lists)]
+        places = [
+            (a.ctypes.data, a.size, size) for a, (_, size) in zip(arrays, self._lists, strict=True)
+        ]
         lists = np.array(places, np.int64).reshape(-1, 3)
         found = kernels().headrace_host_count(
             *(n for a in (self._code, carried, lists) for n in (a.ctypes.data, len(a))),
@@ -115,7 +120,10 @@ class Scalars:
         self.carried.append((self.register(carry), self.register(result), *known))
 
     def counting(self, condition: Node) -> Counting:
-        """What of the code tells how often `condition` holds. Raises NotCovered: that depends on what the loop writes to a list."""
+        """What of the code tells how often `condition` holds.
+
+        Raises NotCovered: that depends on what the loop writes to a list.
+        """
         goes_on = self.register(condition)
         by_output = {line[1]: line for line in self.code if line[0] != _OPCODES["store"]}
         carried = {register: (after, source) for register, after, source, *_ in self.carried}
