@@ -8,6 +8,7 @@ import numpy as np
 
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
+from headrace.ops.choose import choose
 
 _REAL = (
     "T: {float, double, int32, uint8, int16, int8, int64, bfloat16, uint16, half, uint32, uint64}"
@@ -74,7 +75,7 @@ def _relu_grad_lower(op, dy, x):
 
 @relu_grad.host
 def _relu_grad_host(op, dy, x):
-    return np.where(x > 0, dy, dy.dtype.type(0))
+    return choose(x > 0, dy)
 
 
 @relu_grad.gradient
@@ -111,7 +112,7 @@ def _relu6_grad_lower(op, dy, x):
 
 @relu6_grad.host
 def _relu6_grad_host(op, dy, x):
-    return np.where((x > 0) & (x < 6), dy, dy.dtype.type(0))
+    return choose((x > 0) & (x < 6), dy)
 
 
 @relu6_grad.gradient
@@ -138,7 +139,7 @@ def _leaky_relu_lower(op, x):
 
 @leaky_relu.host
 def _leaky_relu_host(op, x):
-    return np.where(x > 0, x, x * _leak(op, x))
+    return choose(x > 0, x, x * _leak(op, x))
 
 
 @leaky_relu.gradient
@@ -153,7 +154,7 @@ def _leaky_relu_grad_lower(op, dy, x):
 
 @leaky_relu_grad.host
 def _leaky_relu_grad_host(op, dy, x):
-    return np.where(x > 0, dy, dy * _leak(op, dy))
+    return choose(x > 0, dy, dy * _leak(op, dy))
 
 
 @leaky_relu_grad.gradient
@@ -175,7 +176,7 @@ def _elu_lower(op, x):
 
 @elu.host
 def _elu_host(op, x):
-    return np.where(x < 0, np.expm1(x), x)
+    return choose(x < 0, np.expm1(x), x)
 
 
 @elu.gradient
@@ -190,7 +191,7 @@ def _elu_grad_lower(op, dy, y):
 
 @elu_grad.host
 def _elu_grad_host(op, dy, y):
-    return np.where(y < 0, dy * (y + y.dtype.type(1)), dy)
+    return choose(y < 0, dy * (y + y.dtype.type(1)), dy)
 
 
 @elu_grad.gradient

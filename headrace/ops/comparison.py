@@ -12,6 +12,7 @@ from jax import lax
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import define
 from headrace.ops.broadcasting import broadcast_values, reduce_to_shape_of
+from headrace.ops.choose import choose
 from headrace.ops.elementwise import zeros_like
 
 _REAL = "float, double, int32, uint8, int16, int8, int64, bfloat16, uint16, half, uint32, uint64"
@@ -168,7 +169,7 @@ def _select_lower(op, condition, t, e):
 @select.host
 def _select_host(op, condition, t, e):
     _check_select(op, condition, t, e)
-    return np.where(_row_condition(condition, t), t, e)
+    return choose(_row_condition(condition, t), t, e)
 
 
 def _check_select(op, condition, t, e):
@@ -207,7 +208,7 @@ def _select_v2_lower(op, condition, t, e):
 @select_v2.host
 def _select_v2_host(op, condition, t, e):
     try:
-        return np.where(condition, t, e)
+        return choose(condition, t, e)
     except ValueError:
         raise op.invalid(
             f"condition {condition.shape}, then {t.shape} and else {e.shape} must be broadcastable"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.ops.choose import choose
 from headrace.ops.pooling_windows import Windows, counts, lowest
 
 # All places of a window are visited at each of its offsets: so many visits take as long as compiling a kernel.
@@ -88,8 +89,8 @@ def to_maximum(dy: Any, x: Any, y: Any, windows: Windows) -> Any:
     ):
         here = (values == y) & missing
         missing ^= here
-        np.add(view, dy, out=view, where=here)
-    np.add(views[0], dy, out=views[0], where=missing)
+        view += choose(here, dy)
+    views[0] += choose(missing, dy)
     return target.without_padding()
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from headrace.lowering.jax_adapter import x64
@@ -26,14 +25,33 @@ def ready_input(value: Any) -> Any:
     if (
         value.__class__ is not np.ndarray
         or value.nbytes < _LARGE
-        or (value.__array_interface__["data"][0] % _ALIGNMENT == 0 and value.flags.c_contiguous)
+        or (_place(value) == 0 and value.flags.c_contiguous)
     ):
         return value
-    memory = np.empty(value.nbytes + _ALIGNMENT, np.uint8)
-    start = -memory.__array_interface__["data"][0] % _ALIGNMENT
+    return _copied(value, 0)
+
+
+def _place(value: np.ndarray) -> int:
+    """Where the array begins: how many bytes behind a multiple of the alignment."""
+    return value.__array_interface__["data"][0] % _ALIGNMENT
+
+
+def _copied(value: np.ndarray, place: int) -> np.ndarray:
+    """A copy that begins at that place."""
+    memory = np.empty(value.nbytes + 2 * _ALIGNMENT, np.uint8)
+    start = -_place(memory) % _ALIGNMENT + place
     copy = memory[start : start + value.nbytes].view(value.dtype).reshape(value.shape)
     np.copyto(copy, value)
     return copy
+
+
+def _on_device(value: Any) -> jax.Array:
+    """A copy on JAX's default device, compiling nothing: `jnp.array` compiles a program for each shape."""
+    value = np.asarray(value)
+    if value.nbytes and _place(value) == 0:
+        # XLA would take the memory as it is, which may be a constant's, or a caller's.
+        value = _copied(value, value.itemsize)
+    return jax.device_put(value)
 
 
 def to_device(cells: Iterable[Cell]) -> bool:
@@ -46,8 +64,7 @@ def to_device(cells: Iterable[Cell]) -> bool:
         return False
     with x64():
         for cell in moved:
-            # A copy, which `device_put` need not make: the array may be a constant's, or a caller's.
-            cell.move(jnp.array(cell.value))
+            cell.move(_on_device(cell.value))
     jax.block_until_ready([cell.value for cell in moved])
     return True
 

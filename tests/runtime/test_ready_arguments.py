@@ -78,6 +78,33 @@ def test_variables_move_to_the_device_and_stay_the_same():
     assert not cells[0].holds(old)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        _at(0, 64),
+        _at(0, LARGE).reshape(200, 200),
+        _at(16, LARGE).reshape(200, 200).T,
+        _at(0, 64, np.bool_),
+        _at(0, 64, np.complex128),
+        _at(0, 64, ml_dtypes.bfloat16)[::2],
+        np.zeros((0, 3), np.int64),
+        np.zeros((), np.float64),
+    ],
+)
+def test_moving_a_variable_copies_it_and_compiles_nothing(value):
+    if value.size:
+        value[...] = 1
+    cell = Cell("v")
+    cell.value = value
+    before = tf.compilations().count
+    to_device([cell])
+    assert tf.compilations().count == before
+    assert cell.value.__class__ is ARRAY
+    assert cell.value.dtype == value.dtype and cell.value.shape == value.shape
+    value[...] = 0
+    np.testing.assert_array_equal(np.asarray(cell.value), np.ones(value.shape, value.dtype))
+
+
 def test_a_fed_array_may_change_after_the_run():
     x = tf.placeholder(tf.float32, [None])
     v = tf.Variable(np.zeros(LARGE, np.float32))
