@@ -14,7 +14,10 @@ from benchmarks.measure import disagreement
 from benchmarks.workloads import STEP, WORKLOADS
 
 RESULTS = Path(__file__).parent / "results"
-COLOURS = {"tensorflow": "#e8710a", "torch": "#c5221f", "jax": "#7b1fa2"}
+COLOURS = {"tensorflow": "#e8710a", "torch": "#1565c0", "jax": "#7b1fa2"}
+
+# Workloads in which nothing is computed: their ratios, of what a call costs, are far from all others and lift a mean.
+NOTHING = ("noop",)
 
 
 def amount(value, unit="s"):
@@ -70,11 +73,14 @@ def memory_rows(measured, contenders):
             yield [WORKLOADS[name].title, *cells]
 
 
-def geometric_means(measured, by_cpu):
-    """{peer or "the faster of TensorFlow and PyTorch": geometric mean of its ratios} over the workloads of repeated steps."""
+def geometric_means(measured, by_cpu, without=()):
+    """{peer or "the faster of TensorFlow and PyTorch": geometric mean of its ratios} over the workloads of repeated steps.
+
+    without: names of workloads that do not count.
+    """
     collected = {}
     for name, results in measured.items():
-        if WORKLOADS[name].kind != STEP:
+        if WORKLOADS[name].kind != STEP or name in without:
             continue
         found = ratios(results, by_cpu)
         for peer, ratio in found.items():
@@ -138,15 +144,41 @@ def text(measured, contenders, by_cpu, facts):
     memory = list(memory_rows(measured, contenders))
     if len(memory) > 1:
         parts.append(markdown(memory))
-    means = geometric_means(measured, by_cpu)
-    if means:
-        told = "; ".join(f"{title} {value:.2f}" for title, value in means.items())
-        parts.append(f"Geometric means of the ratios over the workloads of repeated steps: {told}.")
+    parts += _told_means(measured, by_cpu)
     for name, results in measured.items():
         for contender, result in results.items():
             if result.error:
                 parts.append(f"{TITLES[contender]} failed in {name}: {result.error}")
     return "\n\n".join(parts) + "\n"
+
+
+def _told_means(measured, by_cpu):
+    """Sentences with the geometric means, and with where Headrace is the slower one."""
+
+    def listed(means):
+        return "; ".join(f"{title} {value:.2f}" for title, value in means.items())
+
+    means = geometric_means(measured, by_cpu)
+    if not means:
+        return
+    what = "Geometric means of the ratios over the workloads of repeated steps"
+    left_out = [name for name in NOTHING if name in measured]
+    if left_out:
+        titles = ", ".join(f'"{WORKLOADS[name].title}"' for name in left_out)
+        some = geometric_means(measured, by_cpu, NOTHING)
+        if some:
+            yield f"{what}, without {titles}: {listed(some)}."
+        yield f"With it: {listed(means)}."
+    else:
+        yield f"{what}: {listed(means)}."
+    slower = [
+        f"{WORKLOADS[name].title} ({TITLES[peer]} {ratio:.2f})"
+        for name, results in measured.items()
+        if WORKLOADS[name].unit == "s"
+        for peer, ratio in ratios(results, by_cpu).items()
+        if ratio < 0.995
+    ]
+    yield f"Ratios below 1: {'; '.join(slower) or 'none'}."
 
 
 def picture(measured, by_cpu):
@@ -156,8 +188,8 @@ def picture(measured, by_cpu):
         for name, results in measured.items()
         if WORKLOADS[name].unit == "s" and ratios(results, by_cpu)
     ]
-    left, right, height, top = 470, 470, 20, 54
-    low, high = -1.0, 1.5  # powers of ten; what lies outside is drawn at the edge
+    left, right, height, top = 470, 470, 20, 66
+    low, high = -1.0, 1.5  # powers of ten; what lies outside is drawn at the edge, with its number
 
     def x(ratio):
         return left + (min(max(math.log10(ratio), low), high) - low) / (high - low) * right
@@ -168,26 +200,34 @@ def picture(measured, by_cpu):
     def text(at, y, content, attributes=""):
         parts.append(f'<text x="{at:.1f}" y="{y:.0f}" {attributes}>{escape(content)}</text>')
 
-    def dot(at, y, contender, told=""):
-        circle = f'<circle cx="{at:.1f}" cy="{y:.0f}" r="5" fill="{COLOURS[contender]}"'
-        parts.append(f'{circle} fill-opacity="0.85"><title>{told}</title></circle>')
+    def mark(at, y, contender, told=""):
+        shape = _shape(contender, at, y)
+        parts.append(f'{shape} fill="{COLOURS[contender]}"><title>{escape(told)}</title></path>')
 
+    for i in range(0, len(lines), 2):  # bands lead the eye from a title to its marks
+        y = top + height * i
+        parts.append(
+            f'<rect x="0" y="{y}" width="{left + right + 40}" height="{height}" fill="#f4f4f4"/>'
+        )
     heading = "time relative to Headrace (right of 1: Headrace is faster)"
     text(left, 16, heading, 'font-weight="bold"')
     for i, contender in enumerate(COLOURS):
-        dot(left + 8 + 110 * i, 32, contender)
-        text(left + 18 + 110 * i, 36, TITLES[contender])
+        mark(left + 8 + 110 * i, 30, contender)
+        text(left + 18 + 110 * i, 34, TITLES[contender])
     for ratio in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20):
         stroke = "#333" if ratio == 1 else "#ddd"
         place = f'x1="{x(ratio):.1f}" x2="{x(ratio):.1f}" y1="{top - 6}" y2="{bottom}"'
         parts.append(f'<line {place} stroke="{stroke}"/>')
-        text(x(ratio), bottom + 16, f"{ratio:g}", 'text-anchor="middle"')
+        for y in (top - 10, bottom + 16):
+            text(x(ratio), y, f"{ratio:g}", 'text-anchor="middle" fill="#555"')
     for i, (title, found) in enumerate(lines):
         y = top + height * i + height / 2
         shown = title if len(title) < 72 else title[:70] + "…"
         text(left - 8, y + 4, shown, 'text-anchor="end"')
-        for contender, ratio in found.items():
-            dot(x(ratio), y, contender, f"{TITLES[contender]}: {ratio:.2f}")
+        for contender, ratio in sorted(found.items(), key=lambda item: item[1]):
+            mark(x(ratio), y, contender, f"{TITLES[contender]}: {ratio:.2f}")
+            if math.log10(ratio) > high:
+                text(x(ratio) + 8, y + 4, f"{ratio:.0f}", f'fill="{COLOURS[contender]}"')
     size = f'width="{left + right + 40}" height="{bottom + 30}"'
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
@@ -195,6 +235,16 @@ def picture(measured, by_cpu):
     return "\n".join(
         [opening, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>", ""]
     )
+
+
+def _shape(contender, x, y):
+    """The beginning of a path around a point: a circle, a diamond, a square, so that marks that meet are told apart."""
+    outline = {
+        "tensorflow": f"M{x - 5:.1f} {y:.0f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
+        "torch": f"M{x:.1f} {y - 6:.0f}l6 6l-6 6l-6 -6",
+        "jax": f"M{x - 4:.1f} {y - 4:.0f}h8v8h-8",
+    }[contender]
+    return f'<path d="{outline}z" fill-opacity="0.8" stroke="white" stroke-width="0.6"'
 
 
 def write(measured, contenders, by_cpu, facts, name):
@@ -205,6 +255,7 @@ def write(measured, contenders, by_cpu, facts, name):
         **facts,
         "by_cpu": by_cpu,
         "geometric_means": geometric_means(measured, by_cpu),
+        "geometric_means_without_nothing": geometric_means(measured, by_cpu, NOTHING),
         "workloads": {
             name: {
                 "title": WORKLOADS[name].title,

@@ -106,6 +106,9 @@ def serve(order, lines, answer):
             report["value"], report["cpu"] = imported, imported_cpu
         elif workload.unit == "s":
             report["value"] = end - start
+            if workload.imports:
+                report["value"] += imported
+                report["cpu"] += imported_cpu
         else:
             report["value"] = first
         answer(report)

@@ -87,6 +87,43 @@ _first_step(images.resnet20)
 _first_step(sequences.characters)
 _first_step(images.resnet50_train)
 
+
+def _first_steps(base, **smaller):
+    """What a user of a new program waits for: imports, building, and so many steps, with no cache of compiled programs."""
+    each = workload(
+        f"first_steps_{base.name}",
+        f"from the imports to the end of step 20 of {base.name}",
+        full={**base.full, **smaller, "runs": 20},
+        tiny={**base.tiny, "runs": 1},
+        kind=EVENT,
+        tolerance=base.tolerance,
+        imports=True,
+    )
+    for contender, builder in base.builders.items():
+        each.builders[contender] = _several(builder)
+
+
+def _several(builder):
+    def build(framework, size):
+        step = builder(framework, size)
+
+        def run():
+            first = step()
+            for _ in range(size.runs - 1):
+                step()
+            return first
+
+        return run
+
+    return build
+
+
+_first_steps(small.mlp)
+_first_steps(images.lenet)
+_first_steps(images.resnet20)
+_first_steps(sequences.characters)
+_first_steps(images.resnet50_train)
+
 CHECKPOINT = {"megabytes": 500, "variables": 10}
 save = workload(
     "save", "save 500 MB", full=CHECKPOINT, tiny={"megabytes": 1, "variables": 2}, tolerance=None

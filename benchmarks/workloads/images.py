@@ -205,7 +205,7 @@ def _lenet_torch(torch, size):
         logits = layers.dense(torch.relu(layers.dense(x)))
         return torch.nn.functional.cross_entropy(logits, y.long())
 
-    optimizer = torch.optim.Adam(layers.parameters, 1e-3)
+    optimizer = torch.optim.Adam(layers.parameters, 1e-3, fused=True)
     return torch_steps(torch, optimizer, loss_of, labelled((size.batch, 28, 28, 1), 10))
 
 
@@ -297,7 +297,7 @@ def _classifier_torch(torch, size, forward, arrays, side, classes):
         logits = forward(layers.start(), torch.relu, lambda x: x.mean((2, 3)), x, size)
         return torch.nn.functional.cross_entropy(logits, y.long())
 
-    optimizer = torch.optim.SGD(layers.parameters, 0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(layers.parameters, 0.1, momentum=0.9, fused=True)
     return torch_steps(torch, optimizer, loss_of, labelled((size.batch, side, side, 3), classes))
 
 
@@ -570,7 +570,7 @@ def _dcgan_torch(torch, size):
 
     # [4, 4, out, in] becomes [in, out, 4, 4], which is what a transposed convolution takes here.
     d_adam, g_adam = [
-        torch.optim.Adam(layers.parameters, 2e-4, betas=(0.5, 0.999))
+        torch.optim.Adam(layers.parameters, 2e-4, betas=(0.5, 0.999), fused=True)
         for layers in (discriminator, generator)
     ]
     batches = itertools.cycle(_dcgan_batches(size))

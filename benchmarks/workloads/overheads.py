@@ -93,7 +93,7 @@ def _arguments_tf(tf, size):
 @arguments.torch
 def _arguments_torch(torch, size):
     variables = [torch.full((4,), float(i), requires_grad=True) for i in range(size.count)]
-    optimizer = torch.optim.SGD(variables, 1e-3, momentum=0.9)
+    optimizer = torch.optim.SGD(variables, 1e-3, momentum=0.9, fused=True)
 
     def step():
         loss = sum(v.square().sum() for v in variables)

@@ -16,12 +16,12 @@ WORKLOADS = {}
 # How long something takes is told in one of three ways:
 # STEP: a process builds once; slices of steps are timed in turns.
 # EVENT: each sample is a process of its own (start-up, imports, compilation); the step is called once and is timed, or returns
-#     what was measured where `unit` is not seconds.
+#     what was measured where `unit` is not seconds. With `imports`, importing the framework counts too.
 STEP, EVENT = "step", "event"
 
 
 class Workload:
-    def __init__(self, name, title, full, tiny, kind, unit, train, tolerance, cache):
+    def __init__(self, name, title, full, tiny, kind, unit, train, tolerance, cache, imports):
         self.name, self.title, self.kind, self.unit = name, title, kind, unit
         self.full, self.tiny = full, tiny
         # Whether its peak memory counts: a training step.
@@ -30,6 +30,8 @@ class Workload:
         self.tolerance = tolerance
         # None, "cold" (each process with an empty compilation cache) or "warm" (all with the cache that one before has filled).
         self.cache = cache
+        # Whether the time of an event begins with the import of the framework.
+        self.imports = imports
         self.builders = {}
 
     def tf(self, builder):
@@ -59,11 +61,12 @@ def workload(
     train=False,
     tolerance=1e-3,
     cache=None,
+    imports=False,
 ):
     """Registers a workload; `tiny` overrides those of the sizes in `full` that a quick test makes smaller."""
     if name in WORKLOADS:
         raise ValueError(f"There are two workloads named {name!r}.")
     WORKLOADS[name] = Workload(
-        name, title, full or {}, tiny or {}, kind, unit, train, tolerance, cache
+        name, title, full or {}, tiny or {}, kind, unit, train, tolerance, cache, imports
     )
     return WORKLOADS[name]

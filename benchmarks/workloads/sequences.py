@@ -173,7 +173,7 @@ def _static_tf(tf, size):
 @static.torch
 def _static_torch(torch, size):
     parameters, loss_of = _lstm_torch(torch, size)
-    optimizer = torch.optim.SGD(parameters, 1.0)
+    optimizer = torch.optim.SGD(parameters, 1.0, fused=True)
     return torch_steps(torch, optimizer, loss_of, _text(size, size.steps), CLIP)
 
 
@@ -192,7 +192,7 @@ def _characters_tf(tf, size):
 @characters.torch
 def _characters_torch(torch, size):
     parameters, loss_of = _lstm_torch(torch, size)
-    optimizer = torch.optim.Adam(parameters, 2e-3)
+    optimizer = torch.optim.Adam(parameters, 2e-3, fused=True)
     return torch_steps(torch, optimizer, loss_of, _text(size, size.steps), CLIP)
 
 
@@ -229,7 +229,7 @@ def _lengths_tf(tf, size):
 @lengths.torch
 def _lengths_torch(torch, size):
     parameters, loss_of = _lstm_torch(torch, size)
-    optimizer = torch.optim.Adam(parameters, 2e-3)
+    optimizer = torch.optim.Adam(parameters, 2e-3, fused=True)
     return _whole(torch_steps(torch, optimizer, loss_of, _stream(size), CLIP), size)
 
 
@@ -334,7 +334,7 @@ def _transformer_torch(torch, size):
         logits = torch.addmm(bias, norm(out, scale, shift), weight)
         return functional.cross_entropy(logits, y.reshape(-1).long())
 
-    optimizer = torch.optim.Adam(parameters, 1e-3)
+    optimizer = torch.optim.Adam(parameters, 1e-3, fused=True)
     return torch_steps(torch, optimizer, loss_of, _text(size, size.steps))
 
 

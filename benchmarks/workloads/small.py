@@ -85,7 +85,7 @@ def _mlp_tf(tf, size):
 
 @mlp.torch
 def _mlp_torch(torch, size):
-    return _network_torch(torch, size, lambda p: torch.optim.Adam(p, 1e-3))
+    return _network_torch(torch, size, lambda p: torch.optim.Adam(p, 1e-3, fused=True))
 
 
 @mlp.jax
@@ -100,7 +100,7 @@ def _two_layer_tf(tf, size):
 
 @two_layer.torch
 def _two_layer_torch(torch, size):
-    return _network_torch(torch, size, lambda p: torch.optim.SGD(p, 0.1))
+    return _network_torch(torch, size, lambda p: torch.optim.SGD(p, 0.1, fused=True))
 
 
 @two_layer.jax
@@ -156,7 +156,7 @@ def _three_layer_tf(tf, size):
 @three_layer.torch
 def _three_layer_torch(torch, size):
     w1, w2 = parameters = torch_parameters(torch, _three_layer_weights())
-    optimizer = torch.optim.Adam(parameters, 0.001)
+    optimizer = torch.optim.Adam(parameters, 0.001, fused=True)
     rows, labels, starts = _rows(size)
     count = iter(range(1 << 62))
 

@@ -2,11 +2,12 @@
 
 import json
 import math
+import time
 
 import pytest
 
 import headrace as tf
-from benchmarks import report, run
+from benchmarks import report, run, serve
 from benchmarks.measure import Result, disagreement
 from benchmarks.workloads import EVENT, WORKLOADS
 
@@ -73,6 +74,34 @@ def test_a_report_is_written(tmp_path, monkeypatch):
     assert record["workloads"]["mlp"]["contenders"]["headrace"]["median"] == 0.002
     assert "PyTorch failed in mlp" in path.with_suffix(".md").read_text()
     assert path.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_means_are_told_without_what_does_nothing():
+    slow = {**_results(), "tensorflow": Result(wall=[0.2], first=2.0)}
+    measured = {"mlp": _results(), "noop": slow}
+    assert report.geometric_means(measured, False)["TensorFlow"] == pytest.approx(200**0.5)
+    assert report.geometric_means(measured, False, report.NOTHING)["TensorFlow"] == 2.0
+    facts = {"date": "", "machine": report.machine(), "load": [0.5, 1.0]}
+    told = report.text(measured, list(_results()), False, facts)
+    assert 'without "a run of an operation without work": TensorFlow 2.00;' in told
+    assert "With it: TensorFlow 14.14;" in told and "Ratios below 1: none." in told
+    assert "Ratios below 1: MLP 784-128-128-10, batch 64, Adam (TensorFlow 0.50)" in report.text(
+        {"mlp": _results()}, list(_results()), True, facts
+    )
+    drawing = report.picture(measured, False)
+    assert ">100</text>" in drawing and ">2</text>" in drawing  # beyond the axis, and a line of it
+
+
+def test_an_event_may_begin_with_the_imports(monkeypatch):
+    monkeypatch.setattr(serve, "load", lambda contender: (time.sleep(0.2), (tf, "tf"))[1])
+    seconds = {}
+    for name in ("first_steps_mlp", "first_step_mlp_cold"):
+        answers = []
+        order = {"workload": name, "contender": "headrace", "tiny": True, "core": None}
+        serve.serve(order, [], answers.append)
+        seconds[name] = answers[0]["value"] - answers[0]["first_step"] - answers[0]["build"]
+    assert seconds["first_steps_mlp"] == pytest.approx(0.2, abs=0.05)
+    assert seconds["first_step_mlp_cold"] == pytest.approx(0.0, abs=0.05)
 
 
 def test_the_command_serves_a_workload_in_a_process_of_its_own(capsys):
