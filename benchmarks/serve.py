@@ -35,7 +35,10 @@ def load(contender):
 def version(contender):
     import importlib
 
-    return importlib.import_module(contender).__version__
+    told = importlib.import_module(contender).__version__
+    if contender == "headrace" and not importlib.import_module("headrace.native").available():
+        return f"{told} WITHOUT ITS NATIVE KERNELS"
+    return told
 
 
 # A large program is compiled beside the first steps; from the next one on it runs.

@@ -104,6 +104,13 @@ def test_an_event_may_begin_with_the_imports(monkeypatch):
     assert seconds["first_step_mlp_cold"] == pytest.approx(0.0, abs=0.05)
 
 
+def test_a_report_tells_that_kernels_are_missing(monkeypatch):
+    monkeypatch.setattr(tf.native, "available", lambda: True)
+    assert serve.version("headrace") == tf.__version__
+    monkeypatch.setattr(tf.native, "available", lambda: False)
+    assert serve.version("headrace") == f"{tf.__version__} WITHOUT ITS NATIVE KERNELS"
+
+
 def test_the_command_serves_a_workload_in_a_process_of_its_own(capsys):
     run.main(["scalar_feed", "--contenders", "headrace", "--tiny", "--turns=1", "--seconds=0.001"])
     out = capsys.readouterr()
