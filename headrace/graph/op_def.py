@@ -283,6 +283,10 @@ class OpDef:
     among what its functions get and give; needs(attr, i, outputs) says which inputs its i-th function `attr` takes for some of
     its outputs (None: all). Without the rule such a run takes all.
 
+    Two for ops that one call computes together with those that alone use their output. start(op, *values) -> the output as
+    something that is yet to be computed and can grow (`native.Unfinished`), or None. extend(op, unfinished, *others) -> what
+    the op makes of such a thing, or None; it stands for the argument at one of `extends`, the others follow in order
+
     One for ops that NumPy has not, or is slow at: native(op, *values) -> output value(s), of NumPy arrays of any size, by
     code that is compiled already; None for what there is none for
 
@@ -302,6 +306,8 @@ class OpDef:
         "derived_rule",
         "dynamic_shape",
         "effects",
+        "extend_rule",
+        "extends",
         "facts_rule",
         "flow",
         "gradient_rule",
@@ -319,6 +325,7 @@ class OpDef:
         "overwrites",
         "partial_rule",
         "shape_rule",
+        "start_rule",
         "static_inputs",
         "static_rule",
         "waits",
@@ -371,6 +378,9 @@ class OpDef:
         self.demand_rule: Callable[..., Any] | None = None
         self.native_rule: Callable[..., Any] | None = None
         self.across_rule: Callable[..., Any] | None = None
+        self.start_rule: Callable[..., Any] | None = None
+        self.extend_rule: Callable[..., Any] | None = None
+        self.extends: tuple[int, ...] = ()
         self.host_is_slow = False
         self._signature: Signature | None = None
         self._function_attrs: tuple[str, ...] | None = None
@@ -441,6 +451,20 @@ class OpDef:
         """Attaches the rule that computes the outputs by kernels of the host, where it has them."""
         self.native_rule = rule
         return rule
+
+    def start(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Attaches the rule that gives the output as something that is yet to be computed."""
+        self.start_rule = rule
+        return rule
+
+    def extend(self, *places: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Attaches the rule for what is yet to be computed at one of these places among the inputs."""
+
+        def attach(rule: Callable[..., Any]) -> Callable[..., Any]:
+            self.extend_rule, self.extends = rule, places
+            return rule
+
+        return attach
 
     def across(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Attaches the rule for a variadic argument that is one value on each of several devices."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
 import jax
@@ -13,10 +14,12 @@ from headrace.graph.graph import group_by_argument
 from headrace.graph.op_def import MAY_FAIL, Effect
 from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
+from headrace.lowering import fused
 from headrace.lowering.functions import Functions, Runner
 from headrace.lowering.mixed_precision import narrow_arguments, narrowed, widened
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
+from headrace.passes.fuse_convolutions import NONE, Chain
 from headrace.passes.state_order import (
     StateOrder,
     flat_arguments,
@@ -31,7 +34,11 @@ Values = dict[Tensor, Any]
 
 
 def arguments_of(
-    op: Operation, values: Values, order: StateOrder, state: StateView, run: Runner | None = None
+    op: Operation,
+    values: MutableMapping[Tensor, Any],
+    order: StateOrder,
+    state: StateView,
+    run: Runner | None = None,
 ) -> list[Any]:
     """What the rule of `op` gets: a value, a list of them for a variadic argument, a Slot for a variable.
 
@@ -58,7 +65,11 @@ def arguments_of(
 
 
 def _arguments_of_call(
-    op: Operation, values: Values, order: StateOrder, state: StateView, run: Runner
+    op: Operation,
+    values: MutableMapping[Tensor, Any],
+    order: StateOrder,
+    state: StateView,
+    run: Runner,
 ) -> list[Any]:
     flat = [
         values[t]
@@ -75,7 +86,7 @@ def _handle_or_value(
     op: Operation,
     tensor: Tensor,
     argument: Any,
-    values: Values,
+    values: MutableMapping[Tensor, Any],
     order: StateOrder,
     state: StateView,
 ) -> Any:
@@ -174,7 +185,16 @@ def trace(
     fed: frozenset[Tensor],
 ) -> None:
     """Applies the JAX rules of `ops` to `values` (tracers, and NumPy arrays where a value is static)."""
+    chains = fused.chains()
     for op in ops:
+        if op in chains.inside:
+            continue  # with the last one of its chain
+        if op in chains.ending:
+            chain = chains.ending[op]
+            rest = chain.ops[_trace_chain(chain, values, order, state) :]
+            with fused.fusing(NONE):
+                trace(rest, values, order, state, must_fold, fed)
+            continue
         if op._definition.effects & Effect.HANDLE and not op._definition.host_only:
             continue
         if fed and op._outputs and all(t in fed for t in op._outputs):
@@ -191,12 +211,30 @@ def trace(
         store_outputs(op, results, values, fed)
 
 
+def _trace_chain(chain: Chain, values: Values, order: StateOrder, state: StateView) -> int:
+    """Traces the first operations of a chain as one call; returns how many that are, 0 where it cannot be."""
+
+    def arguments(op: Operation, place: int, value: Any) -> list[Any]:
+        given = values if place < 0 else ChainMap({op._inputs[place]: value}, values)
+        return arguments_of(op, given, order, state, trace)
+
+    try:
+        found = fused.traced(chain, arguments)
+    except REFUSED:  # met again, and told of, where the operation is traced by itself
+        return 0
+    if found is None:
+        return 0
+    count, result = found
+    values[chain.ops[count - 1]._outputs[0]] = result
+    return count
+
+
 def lowered(op: Operation, arguments: list[Any]) -> Any:
     """The results of the JAX rule of `op`."""
     _check_static(op, arguments)
     try:
         # XLA keeps the name with what comes of the operation; profiles are read by it.
-        with jax.named_scope(f"{op._name}#{op.type}"):
+        with jax.named_scope(fused.scope_of(op)):
             change = narrowed(op)
             if change is not None:
                 narrow = narrow_arguments(op, change, arguments)

@@ -15,10 +15,12 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.bundled import Arrangement, Misfit, StateBundle, arrange, results_of
 from headrace.lowering.evaluate import Values, trace
+from headrace.lowering.fused import fusing
 from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.recent import Recent
 from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
 from headrace.lowering.state import Slot, StateView
+from headrace.passes.fuse_convolutions import NONE, find_chains
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.state_order import StateOrder
 
@@ -98,6 +100,7 @@ class Island:
         self._large = tuple(t for t, _ in large)
         self.constants: tuple[Any, ...] = tuple(a for _, a in large)
         self._donate = donate
+        self._chains = find_chains(ops, set(outputs), fed)
         self._programs: Recent[tuple[Any, checks.Collector]] = Recent(_MAX_PROGRAMS)
 
     def forget_programs(self) -> None:
@@ -182,7 +185,9 @@ class Island:
             with checks.collecting(collector), narrowing(self._narrow):
                 parts = (self.ops, values, self._order, state, self._must_fold, self._fed)
                 if self._rematerialize is None:
-                    trace(*parts)
+                    # Whoever wants to see all values gets those inside of chains too.
+                    with fusing(self._chains if seen is None else NONE):
+                        trace(*parts)
                 else:
                     trace_rematerialized(*parts, self._rematerialize)
             if seen is not None:

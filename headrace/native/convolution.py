@@ -90,21 +90,37 @@ def _apply(
     geometry: Geometry,
     otherwise: Otherwise,
 ) -> Any:
-    first, second = tuple(a.shape), tuple(b.shape)
-    x, w, y = {
-        FORWARD: (first, second, shape),
-        INPUT_GRADIENT: (shape, second, first),
-        FILTER_GRADIENT: (first, shape, second),
-    }[direction]
-    if (
+    if chosen(direction, a, b, shape, geometry):
+        return _native(direction, shape, geometry, a, b)
+    return otherwise() if otherwise else _by_xla(direction, shape, geometry, a, b)
+
+
+def reference(x: Any, w: Any, geometry: Geometry) -> Any:
+    """As `convolve`, by XLA."""
+    return _by_xla(FORWARD, geometry.output_shape(x.shape, w.shape), geometry, x, w)
+
+
+def chosen(direction: int, a: Any, b: Any, shape: tuple[int, ...], geometry: Geometry) -> bool:
+    """Whether a kernel here computes the result, of shape `shape`, from the operands of a direction."""
+    x, w, y = _images_and_filter(direction, tuple(a.shape), tuple(b.shape), shape)
+    return (
         a.dtype == np.float32
         and b.dtype == np.float32
         and _is_worth_it(direction, x, w, y, geometry)
         and available()
         and has_kernel(direction, x, w, y, geometry)
-    ):
-        return _native(direction, shape, geometry, a, b)
-    return otherwise() if otherwise else _by_xla(direction, shape, geometry, a, b)
+    )
+
+
+def _images_and_filter(
+    direction: int, first: tuple[int, ...], second: tuple[int, ...], result: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...]:
+    """The shapes of input, filter and output, from those of the operands of a direction and of its result."""
+    return {
+        FORWARD: (first, second, result),
+        INPUT_GRADIENT: (result, second, first),
+        FILTER_GRADIENT: (first, result, second),
+    }[direction]
 
 
 def _is_worth_it(

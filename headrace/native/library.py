@@ -24,6 +24,7 @@ TARGETS = (
     "headrace_convolution",
     "headrace_dot",
     "headrace_empty",
+    "headrace_finished_convolution",
     "headrace_half_dot",
     "headrace_loop",
     "headrace_pack",

@@ -62,6 +62,11 @@ def _relu_host(op, x):
     return np.maximum(x, x.dtype.type(0))
 
 
+@relu.extend(0)
+def _relu_extend(op, unfinished):
+    return unfinished.between(0.0)
+
+
 @relu.gradient
 def _relu_gradient(op, dy):
     # Of the output, so that the input need not be kept.
@@ -98,6 +103,11 @@ def _relu6_lower(op, x):
 @relu6.host
 def _relu6_host(op, x):
     return np.minimum(np.maximum(x, x.dtype.type(0)), x.dtype.type(6))
+
+
+@relu6.extend(0)
+def _relu6_extend(op, unfinished):
+    return unfinished.between(0.0, 6.0)
 
 
 @relu6.gradient

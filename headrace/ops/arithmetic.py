@@ -29,6 +29,12 @@ add = binary(
 add_v2 = binary("AddV2", _ADD, lax.add, np.add)
 
 
+@add_v2.extend(0, 1)
+@add.extend(0, 1)
+def _add_extend(op, unfinished, term):
+    return unfinished.plus(term)
+
+
 @add_v2.gradient
 @add.gradient
 def _add_gradient(op, dz):
@@ -44,6 +50,11 @@ def _sub_gradient(op, dz):
 
 
 mul = binary("Mul", _ARITHMETIC, lax.mul, np.multiply)
+
+
+@mul.extend(0, 1)
+def _mul_extend(op, unfinished, factor):
+    return unfinished.times(factor)
 
 
 @mul.gradient

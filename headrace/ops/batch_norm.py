@@ -77,6 +77,18 @@ def _fused_lower(op, x, scale, offset, mean, variance):
     return tuple(results)
 
 
+def _fused_extend(op, unfinished, scale, offset, mean, variance):
+    axes = layout(op.attr("data_format"))
+    vectors = (scale, offset, mean, variance)
+    if op.attr("is_training") or axes.channel != axes.rank - 1 or unfinished.ndim != axes.rank:
+        return None
+    if any(tuple(v.shape) != unfinished.shape[-1:] for v in vectors):
+        return None
+    factor = lax.rsqrt(variance + np.asarray(op.attr("epsilon"), scale.dtype)) * scale
+    scaled = unfinished.times(factor)
+    return scaled and scaled.plus(offset - mean * factor)
+
+
 def _fused_native(op, x, scale, offset, mean, variance):
     axes, training = layout(op.attr("data_format")), op.attr("is_training")
     if x.ndim != axes.rank or (training and (mean.size or variance.size)):
@@ -278,6 +290,7 @@ def _define_fused(version: str, types: str, data_format: str) -> None:
         f"{types}, {_EPSILON}, {data_format}, {_TRAINING}",
     )
     _attach(forward, _fused_shape, _fused_lower, _fused_native, _fused_gradient)
+    forward.extend(0)(_fused_extend)
     _attach(grad, _fused_grad_shape, _fused_grad_lower, _fused_grad_native, _fused_grad_gradient)
 
 

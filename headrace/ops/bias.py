@@ -60,6 +60,12 @@ bias_add.lower(_bias_add_lower)
 bias_add.host(_bias_add_lower)
 
 
+@bias_add.extend(0)
+def _bias_add_extend(op, unfinished, bias):
+    vector = _along_channels(op, unfinished, bias)
+    return None if _channels_first(op) else unfinished.plus(vector)
+
+
 @bias_add.gradient
 def _bias_add_gradient(op, dy):
     return dy, raw.BiasAddGrad(dy, data_format=op.attr("data_format"))
@@ -69,6 +75,7 @@ bias_add_v1 = define("BiasAddV1", "value: T, bias: T -> output: T", _NUMERIC)
 bias_add_v1.shape(_bias_add_shape)
 bias_add_v1.lower(_bias_add_lower)
 bias_add_v1.host(_bias_add_lower)
+bias_add_v1.extend(0)(_bias_add_extend)
 
 
 @bias_add_v1.gradient

@@ -16,7 +16,7 @@ from headrace import native
 from headrace.core import errors
 from headrace.graph import raw, shapes
 from headrace.graph.op_def import OpDef, define
-from headrace.native import Geometry, host
+from headrace.native import Geometry, finished, host
 from headrace.ops.pooling_windows import windows_of
 from headrace.ops.reshape import shape_of
 from headrace.ops.windows import (
@@ -248,6 +248,15 @@ def _filter_sizes_shape(op, x, filter_sizes, dy):
     return sizes_from(op, 1, axes.rank)
 
 
+def _unless_empty(rule):
+    """The rule of an op as one that starts what is finished in the same call."""
+
+    def start(op, x, w):
+        return None if _is_empty(x.shape, w.shape) else rule(op, x, w, kernels=finished)
+
+    return start
+
+
 def _define_convolution(
     name: str, input_name: str, filter_name: str, attrs: str, backprop_attrs: str
 ) -> list[OpDef]:
@@ -320,6 +329,7 @@ conv2d, conv2d_backprop_input, conv2d_backprop_filter = _conv2d_ops = _define_co
     "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter", _CONV2D, _CONV2D
 )
 conv2d.shape(_convolution_shape)
+conv2d.start(_unless_empty(_convolution_lower))
 _attach(_conv2d_ops, _convolution_lower, _backprop_input_lower, _backprop_filter_lower)
 _define_gradients(
     _conv2d_ops,
@@ -344,6 +354,7 @@ conv3d, conv3d_backprop_input, conv3d_backprop_filter = _conv3d_ops = _define_co
     f"{_CONV3D}, Tshape: {{int32, int64}} = int32",
 )
 conv3d.shape(_convolution_shape)
+conv3d.start(_unless_empty(_convolution_lower))
 _attach(_conv3d_ops, _convolution_lower, _backprop_input_lower, _backprop_filter_lower)
 _define_gradients(_conv3d_ops, "strides", "padding", "data_format", "dilations")
 
@@ -509,4 +520,5 @@ _attach(
     _depthwise_backprop_input_lower,
     _depthwise_backprop_filter_lower,
 )
+depthwise.start(_unless_empty(_depthwise_lower))
 _define_gradients(_depthwise_ops, "strides", "padding", "data_format", "dilations")

@@ -2,7 +2,8 @@
 //
 // The operands stay as XLA has them, [batch, places..., channels]; filters, [places..., channels / groups, features], are
 // rearranged into the form that oneDNN's kernels ask for. The batch is cut into pieces, each computed by one thread; where
-// there are fewer images than threads, the rows of the output are. Gradients of filters are summed over the pieces.
+// there are fewer images than threads, the rows of the output are. Gradients of filters are summed over the pieces. What
+// follows a convolution (see finish.h) is applied to each piece while it is in the cache: pieces are then smaller.
 
 #include <atomic>
 #include <dnnl.hpp>
@@ -11,8 +12,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "finish.h"
 #include "host_pool.h"
 #include "parallel.h"
+#include "rearrange.h"
 #include "workspace.h"
 
 namespace headrace {
@@ -27,23 +30,16 @@ enum Direction : int64_t { kForward = 0, kInputGradient = 1, kFilterGradient = 2
 // A piece must be worth waking a thread for.
 constexpr double kFlopsPerPiece = 2e6;
 constexpr int64_t kPiecesPerThread = 2;
+// So much of the output of a piece is in the cache still when the piece is done.
+constexpr int64_t kFinishedBytes = 1 << 20;
 constexpr size_t kMostPlans = 256;
-
-const dnnl::engine& Engine() {
-  static const dnnl::engine* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return *engine;
-}
-
-dnnl::stream& Stream() {
-  thread_local dnnl::stream stream(Engine());
-  return stream;
-}
 
 // One convolution, whichever of its three directions is computed. Shapes are those of the forward one.
 struct Problem {
   int64_t direction, groups;
   Dims x, w, y;  // [batch, places..., channels], [places..., channels / groups, features], as x
   Dims strides, dilations, pads_before, pads_after;
+  bool finished = false;  // whether something follows in the same call
 
   size_t spatial() const { return x.size() - 2; }
 
@@ -54,7 +50,7 @@ struct Problem {
   }
 
   Dims Key(int64_t threads) const {
-    Dims key{direction, groups, threads};
+    Dims key{direction, groups, threads, finished};
     for (const Dims* part : {&x, &w, &y, &strides, &dilations, &pads_before, &pads_after}) {
       key.insert(key.end(), part->begin(), part->end());
     }
@@ -113,7 +109,7 @@ struct Kernel {
 
 struct Piece {
   size_t kernel;
-  int64_t offset_x, offset_y;
+  int64_t offset_x, offset_y, places;  // places: so many positions of the output
 };
 
 struct Plan {
@@ -121,9 +117,7 @@ struct Plan {
   std::vector<Piece> pieces;
   memory::desc filter;       // as XLA has it
   memory::desc rearranged;   // as the kernels have it
-  dnnl::reorder reorder;     // from the one to the other, whichever way the direction needs
-  bool needs_reorder = false;
-  size_t reorder_scratch = 0;
+  Rearrangement rearrangement;  // from the one to the other, whichever way the direction needs
 };
 
 template <typename Descriptor>
@@ -205,7 +199,8 @@ class Planner {
     }
     const int64_t image_x = Elements(p_.x) / p_.x[0], image_y = Elements(p_.y) / p_.y[0];
     plan_.pieces.push_back({found->second, first * image_x + begin * (image_x / p_.x[1]),
-                            first * image_y + row * (image_y / p_.y[1])});
+                            first * image_y + row * (image_y / p_.y[1]),
+                            count * (image_y / p_.y[1]) * rows / p_.y.back()});
   }
 
  private:
@@ -214,11 +209,12 @@ class Planner {
   std::map<Dims, size_t> made_;
 };
 
-void MakePieces(const Problem& p, int64_t wanted, int64_t threads, Plan& plan) {
+// Cuts the images, or each image in bands of rows.
+void MakePieces(const Problem& p, int64_t wanted, bool in_bands, Plan& plan) {
   Planner planner(p, plan);
   const int64_t images = p.x[0], rows = p.y[1];
-  if (images < threads && wanted > images && p.direction != kInputGradient && rows > 1) {
-    const int64_t bands = std::min(rows, (wanted + images - 1) / images);
+  const int64_t bands = in_bands ? std::min(rows, (wanted + images - 1) / images) : 1;
+  if (bands > 1) {
     for (int64_t i = 0; i < images; ++i) {
       for (int64_t b = 0; b < bands; ++b) {
         const int64_t row = rows * b / bands;
@@ -234,29 +230,32 @@ void MakePieces(const Problem& p, int64_t wanted, int64_t threads, Plan& plan) {
   }
 }
 
-std::shared_ptr<const Plan> MakePlan(const Problem& p, int64_t threads) {
-  OneThread one;
+void MakePieces(const Problem& p, int64_t threads, Plan& plan) {
   // Each piece of a filter's gradient is a filter to be added up.
   const int64_t most = threads == 1 ? 1 : threads * (p.direction == kFilterGradient ? 1 : kPiecesPerThread);
-  const int64_t wanted = std::clamp<int64_t>(p.Flops() / kFlopsPerPiece, 1, most);
-  auto plan = std::make_shared<Plan>();
-  try {
-    MakePieces(p, wanted, threads, *plan);
-  } catch (const std::exception&) {
-    if (wanted == 1) throw;
-    *plan = Plan();
-    MakePieces(p, 1, 1, *plan);
+  const int64_t for_threads = std::clamp<int64_t>(p.Flops() / kFlopsPerPiece, 1, most);
+  const int64_t for_cache = p.finished ? Elements(p.y) * 4 / kFinishedBytes : 1;
+  const int64_t wanted = std::max(for_threads, for_cache);
+  const bool in_bands = p.direction != kInputGradient && (p.x[0] < threads || wanted == for_cache);
+  for (int64_t pieces : {wanted, for_threads, int64_t{1}}) {
+    plan = Plan();
+    try {
+      return MakePieces(p, pieces, in_bands && pieces == wanted, plan);
+    } catch (const std::exception&) {
+      if (pieces == 1) throw;
+    }
   }
+}
+
+std::shared_ptr<const Plan> MakePlan(const Problem& p, int64_t threads) {
+  OneThread one;
+  auto plan = std::make_shared<Plan>();
+  MakePieces(p, threads, *plan);
   plan->filter = DescribeFilter(p);
-  plan->needs_reorder = plan->filter != plan->rearranged;
-  if (plan->needs_reorder) {
-    dnnl::primitive_attr attr;
-    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (plan->filter != plan->rearranged) {
     const bool back = p.direction == kFilterGradient;
-    dnnl::reorder::primitive_desc pd(Engine(), back ? plan->rearranged : plan->filter, Engine(),
-                                     back ? plan->filter : plan->rearranged, attr);
-    plan->reorder = dnnl::reorder(pd);
-    plan->reorder_scratch = pd.scratchpad_desc().get_size();
+    plan->rearrangement = back ? Rearrangement(plan->rearranged, plan->filter, threads)
+                               : Rearrangement(plan->filter, plan->rearranged, threads);
   }
   return plan;
 }
@@ -292,16 +291,6 @@ std::shared_ptr<const Plan> PlanOf(const Problem& p, int64_t threads) {
   return plan;
 }
 
-void Reorder(const Plan& plan, const memory::desc& from, void* source, const memory::desc& to, void* target) {
-  OneThread one;
-  Workspace scratch(plan.reorder_scratch);
-  const memory::desc scratch_desc({static_cast<int64_t>(plan.reorder_scratch)}, memory::data_type::u8,
-                                  memory::format_tag::a);
-  plan.reorder.execute(Stream(), {{DNNL_ARG_FROM, memory(from, Engine(), source)},
-                                  {DNNL_ARG_TO, memory(to, Engine(), target)},
-                                  {DNNL_ARG_SCRATCHPAD, memory(scratch_desc, Engine(), scratch.data())}});
-}
-
 void RunKernel(const Kernel& kernel, int64_t direction, float* x, float* filter, float* y) {
   Workspace scratch(kernel.scratch.get_size());
   const memory data_x(kernel.x, Engine(), x), data_filter(kernel.filter, Engine(), filter), data_y(kernel.y, Engine(), y);
@@ -325,14 +314,18 @@ void RunKernel(const Kernel& kernel, int64_t direction, float* x, float* filter,
   }
 }
 
-// Runs the pieces; `filter_of(i)` is where piece i has its filter. Exceptions must not leave a thread of the pool.
+// Runs the pieces; `filter_of(i)` is where piece i has its filter, `finish` what follows, if anything does. Exceptions
+// must not leave a thread of the pool.
 template <typename Pool, typename FilterOf>
-void RunPieces(Pool& pool, const Plan& plan, int64_t direction, float* x, float* y, const FilterOf& filter_of) {
+void RunPieces(Pool& pool, const Plan& plan, const Problem& p, float* x, float* y, const FilterOf& filter_of,
+               const Finish* finish = nullptr) {
   std::atomic<bool> failed{false};
   ForEachChunk(pool, plan.pieces.size(), [&](int64_t i) {
     const Piece& piece = plan.pieces[i];
     try {
-      RunKernel(plan.kernels[piece.kernel], direction, x + piece.offset_x, filter_of(i), y + piece.offset_y);
+      float* part = y + piece.offset_y;
+      RunKernel(plan.kernels[piece.kernel], p.direction, x + piece.offset_x, filter_of(i), part);
+      if (finish) finish->Apply(part, piece.offset_y, piece.places, p.y.back());
     } catch (const std::exception&) {
       failed = true;
     }
@@ -341,25 +334,26 @@ void RunPieces(Pool& pool, const Plan& plan, int64_t direction, float* x, float*
 }
 
 template <typename Pool>
-void Run(Pool& pool, const Problem& p, float* x, float* w, float* y) {
+void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finish* finish = nullptr) {
   const auto plan = PlanOf(p, Threads(pool));
   const size_t size = plan->rearranged.get_size();
+  const bool rearranges = plan->rearrangement.IsNeeded();
   if (p.direction != kFilterGradient) {
-    Workspace rearranged(plan->needs_reorder ? size : 0);
-    float* filter = plan->needs_reorder ? static_cast<float*>(rearranged.data()) : w;
-    if (plan->needs_reorder) Reorder(*plan, plan->filter, w, plan->rearranged, filter);
-    return RunPieces(pool, *plan, p.direction, x, y, [&](int64_t) { return filter; });
+    Workspace rearranged(rearranges ? size : 0);
+    float* filter = rearranges ? static_cast<float*>(rearranged.data()) : w;
+    if (rearranges) plan->rearrangement.Run(pool, w, filter);
+    return RunPieces(pool, *plan, p, x, y, [&](int64_t) { return filter; }, finish);
   }
   // The first piece writes to where the sum will be.
   const int64_t pieces = plan->pieces.size();
   const size_t padded = (size + 63) / 64 * 64;
-  Workspace parts(padded * (plan->needs_reorder ? pieces : pieces - 1));
+  Workspace parts(padded * (rearranges ? pieces : pieces - 1));
   char* memory_of_parts = static_cast<char*>(parts.data());
   const auto part = [&](int64_t i) {
-    if (!plan->needs_reorder && i == 0) return w;
-    return reinterpret_cast<float*>(memory_of_parts + padded * (plan->needs_reorder ? i : i - 1));
+    if (!rearranges && i == 0) return w;
+    return reinterpret_cast<float*>(memory_of_parts + padded * (rearranges ? i : i - 1));
   };
-  RunPieces(pool, *plan, p.direction, x, y, part);
+  RunPieces(pool, *plan, p, x, y, part);
   if (pieces > 1) {
     constexpr int64_t kStretch = 1 << 15;
     const int64_t count = size / sizeof(float);
@@ -372,7 +366,7 @@ void Run(Pool& pool, const Problem& p, float* x, float* w, float* y) {
       }
     });
   }
-  if (plan->needs_reorder) Reorder(*plan, plan->rearranged, part(0), plan->filter, w);
+  if (rearranges) plan->rearrangement.Run(pool, part(0), w);
 }
 
 Dims ToDims(ffi::Span<const int64_t> values) { return Dims(values.begin(), values.end()); }
@@ -406,7 +400,50 @@ ffi::Error Convolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffe
   return ffi::Error::Success();
 }
 
+// A convolution and what follows it: `scale` and `shift` of the channels, `residual` as the output; empty where not wanted.
+ffi::Error FinishedConvolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> w,
+                               ffi::Buffer<ffi::F32> scale, ffi::Buffer<ffi::F32> shift, ffi::Buffer<ffi::F32> residual,
+                               ffi::ResultBuffer<ffi::F32> out, int64_t groups, ffi::Span<const int64_t> strides,
+                               ffi::Span<const int64_t> dilations, ffi::Span<const int64_t> pads_before,
+                               ffi::Span<const int64_t> pads_after, float lowest, float highest) {
+  const Problem p{kForward,
+                  groups,
+                  ToDims(x.dimensions()),
+                  ToDims(w.dimensions()),
+                  ToDims(out->dimensions()),
+                  ToDims(strides),
+                  ToDims(dilations),
+                  ToDims(pads_before),
+                  ToDims(pads_after),
+                  true};
+  const auto given = [](auto& buffer) { return buffer.element_count() ? buffer.typed_data() : nullptr; };
+  const Finish finish{given(scale), given(shift), given(residual), lowest, highest};
+  try {
+    Run(pool, p, x.typed_data(), w.typed_data(), out->typed_data(), &finish);
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("headrace_finished_convolution: ") + error.what());
+  }
+  return ffi::Error::Success();
+}
+
 }  // namespace
+
+HEADRACE_HANDLER(headrace_finished_convolution, FinishedConvolution,
+                 ffi::Ffi::Bind()
+                     .Ctx<ffi::ThreadPool>()
+                     .Arg<ffi::Buffer<ffi::F32>>()
+                     .Arg<ffi::Buffer<ffi::F32>>()
+                     .Arg<ffi::Buffer<ffi::F32>>()
+                     .Arg<ffi::Buffer<ffi::F32>>()
+                     .Arg<ffi::Buffer<ffi::F32>>()
+                     .Ret<ffi::Buffer<ffi::F32>>()
+                     .Attr<int64_t>("groups")
+                     .Attr<ffi::Span<const int64_t>>("strides")
+                     .Attr<ffi::Span<const int64_t>>("dilations")
+                     .Attr<ffi::Span<const int64_t>>("pads_before")
+                     .Attr<ffi::Span<const int64_t>>("pads_after")
+                     .Attr<float>("lowest")
+                     .Attr<float>("highest"));
 
 HEADRACE_HANDLER(headrace_convolution, Convolution,
                  ffi::Ffi::Bind()
