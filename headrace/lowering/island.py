@@ -20,6 +20,7 @@ from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.recent import Recent
 from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
 from headrace.lowering.state import Slot, StateView
+from headrace.native.kept import KeptFilters, tracing
 from headrace.passes.fuse_convolutions import NONE, find_chains
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.state_order import StateOrder
@@ -101,6 +102,7 @@ class Island:
         self.constants: tuple[Any, ...] = tuple(a for _, a in large)
         self._donate = donate
         self._chains = find_chains(ops, set(outputs), fed)
+        self._filters = KeptFilters() if self._chains.ending else None
         self._programs: Recent[tuple[Any, checks.Collector]] = Recent(_MAX_PROGRAMS)
 
     def forget_programs(self) -> None:
@@ -129,7 +131,16 @@ class Island:
         to = self.arrangement
         bundles = tuple(b.layout.join([values[r] for r in b.reads]) for b in to.bundles)
         donated, kept = (tuple(values[r] for r in part) for part in (to.donated, to.kept))
-        return donated, bundles, kept, inputs, self.constants
+        return donated, bundles, kept, inputs, self.constants, self.filters(kept)
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether programs get the numbers of filters."""
+        return self._filters is not None
+
+    def filters(self, kept: tuple[Any, ...]) -> Any:
+        """The last argument of a program: the numbers of filters among `kept` and the constants (see `native.kept`)."""
+        return None if self._filters is None else self._filters.numbers((*kept, *self.constants))
 
     def program(self, static_values: Sequence[np.ndarray]) -> tuple[Any, checks.Collector]:
         """The jitted function for these static values, and its checks (filled when it is first called).
@@ -170,7 +181,14 @@ class Island:
 
         to = self.arrangement
 
-        def island(donated: tuple, bundles: tuple, kept: tuple, inputs: tuple, constants: tuple):
+        def island(
+            donated: tuple,
+            bundles: tuple,
+            kept: tuple,
+            inputs: tuple,
+            constants: tuple,
+            filters: Any,
+        ):
             state = StateView(_not_read)
             read = [*zip(to.donated, donated), *zip(to.kept, kept)]
             for bundle, buffer in zip(to.bundles, bundles):
@@ -186,7 +204,10 @@ class Island:
                 parts = (self.ops, values, self._order, state, self._must_fold, self._fed)
                 if self._rematerialize is None:
                     # Whoever wants to see all values gets those inside of chains too.
-                    with fusing(self._chains if seen is None else NONE):
+                    with (
+                        fusing(self._chains if seen is None else NONE),
+                        tracing(self._filters, (*kept, *constants), filters),
+                    ):
                         trace(*parts)
                 else:
                     trace_rematerialized(*parts, self._rematerialize)

@@ -17,8 +17,14 @@ import numpy as np
 
 from headrace.native import convolution
 from headrace.native.convolution import FORWARD, Geometry, Otherwise, chosen
+from headrace.native.kept import number_in_program
 
 _NOTHING = np.zeros((0,), np.float32)
+_NO_NUMBERS = np.zeros((0,), np.int64)
+
+# A filter is rearranged at about a nanosecond a number, and used in a hundredth of that at each place of the output: with
+# more places than these, or few numbers, it does not pay to keep it so.
+_MOST_PLACES, _LEAST_NUMBERS = 8192, 4096
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,16 @@ class Unfinished:
         scale = _NOTHING if self.scale is None else self.scale
         shift = _NOTHING if self.shift is None else self.shift
         residual = _NOTHING if self.residual is None else self.residual
-        known = self.shape, self.geometry, self.lowest, self.highest
-        return _finished(*known, self.x, self.w, scale, shift, residual)
+        numbers, place = self._number_of_filter()
+        known = self.shape, self.geometry, self.lowest, self.highest, place
+        return _finished(*known, self.x, self.w, scale, shift, residual, numbers)
+
+    def _number_of_filter(self) -> tuple[Any, int]:
+        """The argument of the program that has the number of the filter, and where in it (-1: nowhere)."""
+        places = math.prod(self.shape[:-1])
+        pays = places <= _MOST_PLACES and math.prod(self.w.shape) >= _LEAST_NUMBERS
+        found = number_in_program(self.w) if pays else None
+        return found or (_NO_NUMBERS, -1)
 
 
 def convolve(x: Any, w: Any, geometry: Geometry, otherwise: Otherwise = None) -> Unfinished | None:
@@ -97,17 +111,19 @@ def convolve(x: Any, w: Any, geometry: Geometry, otherwise: Otherwise = None) ->
     return Unfinished(x, w, shape, geometry)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3, 4))
 def _finished(
     shape: tuple[int, ...],
     geometry: Geometry,
     lowest: float,
     highest: float,
+    place: int,
     x: Any,
     w: Any,
     scale: Any,
     shift: Any,
     residual: Any,
+    numbers: Any,
 ) -> Any:
     before, after = zip(*geometry.padding, strict=True)
     call = jax.ffi.ffi_call(
@@ -116,7 +132,7 @@ def _finished(
         vmap_method="sequential",
     )
     return call(
-        *(x, w, scale, shift, residual),
+        *(x, w, scale, shift, residual, numbers),
         groups=np.int64(geometry.groups),
         strides=np.array(geometry.strides, np.int64),
         dilations=np.array(geometry.dilations, np.int64),
@@ -124,6 +140,7 @@ def _finished(
         pads_after=np.array(after, np.int64),
         lowest=np.float32(lowest),
         highest=np.float32(highest),
+        place=np.int64(place),
     )
 
 
@@ -133,6 +150,7 @@ def _finished_jvp(
     geometry: Geometry,
     lowest: float,
     highest: float,
+    place: int,
     primals: Any,
     tangents: Any,
 ) -> Any:
@@ -144,5 +162,5 @@ def _finished_jvp(
             y = y + term if term.size else y
         return jnp.clip(y, lowest, highest)
 
-    _, tangent = jax.jvp(in_parts, primals, tangents)
-    return _finished(shape, geometry, lowest, highest, *primals), tangent
+    _, tangent = jax.jvp(in_parts, primals[:-1], tangents[:-1])
+    return _finished(shape, geometry, lowest, highest, place, *primals), tangent

@@ -38,6 +38,9 @@ _NUMBER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 # The functions that Python calls: what they give, and what they take.
 FUNCTIONS = {
     "headrace_packed_size": (_NUMBER, [_NUMBER] * 4),
+    "headrace_keep_filter": (None, [_NUMBER]),
+    "headrace_drop_filter": (None, [_NUMBER]),
+    "headrace_kept_bytes": (_NUMBER, []),
     "headrace_has_convolution": (ctypes.c_int, [_NUMBER, _POINTER]),
     "headrace_host_count": (_NUMBER, [_POINTER, _NUMBER] * 3 + [_NUMBER] * 3),
     "headrace_host_convolution": (ctypes.c_int, [_NUMBER] + [_POINTER] * 4),

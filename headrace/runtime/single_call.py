@@ -44,7 +44,7 @@ def single_call(
     if island.reads or island.arrangement.writes:
         run = _stateful_call(island, program, collector, resources, prepare, restore)
     else:
-        run = _direct_call(program, collector, island.constants)
+        run = _direct_call(island, program, collector)
 
     def call(feed_values: list[Any]) -> list[Any]:
         inputs = tuple([ready_input(feed_values[i]) for i in positions])
@@ -80,6 +80,7 @@ def _stateful_call(
     writes = tuple(resources.cell(k) for k, _ in arrangement.writes)
     bundles = [cells_of(plan, resources) for plan in arrangement.bundles]
     constants, lock = island.constants, resources.lock
+    no_filters = not island.has_filters
 
     def values_of(cells: tuple[Cell, ...]) -> tuple:
         found = tuple([c.value for c in cells])
@@ -98,7 +99,10 @@ def _stateful_call(
             together = tuple([b.buffer(prepare) for b in bundles]) if bundles else ()
             previous = swap_x64(True)
             try:
-                written, changed, results = program(old, together, others, inputs, constants)
+                filters = None if no_filters else island.filters(others)
+                written, changed, results = program(
+                    old, together, others, inputs, constants, filters
+                )
             finally:
                 restore_x64(previous)
             if results.__class__ is Bundled:
@@ -122,13 +126,15 @@ def _stateful_call(
     return call
 
 
-def _direct_call(program: Any, collector: Collector, constants: tuple) -> Callable[[tuple], Any]:
+def _direct_call(island: Island, program: Any, collector: Collector) -> Callable[[tuple], Any]:
     """The call of a program that has nothing to do with variables."""
+    constants, no_filters = island.constants, not island.has_filters
 
     def call(inputs: tuple) -> tuple:
         previous = swap_x64(True)
         try:
-            _, _, results = program((), (), (), inputs, constants)
+            filters = None if no_filters else island.filters(())
+            _, _, results = program((), (), (), inputs, constants, filters)
         finally:
             restore_x64(previous)
         outputs, outcome = results.take() if results.__class__ is Bundled else results

@@ -14,6 +14,7 @@
 
 #include "finish.h"
 #include "host_pool.h"
+#include "kept.h"
 #include "parallel.h"
 #include "rearrange.h"
 #include "workspace.h"
@@ -333,15 +334,21 @@ void RunPieces(Pool& pool, const Plan& plan, const Problem& p, float* x, float* 
   if (failed) throw std::runtime_error("a kernel failed");
 }
 
+// finish: what follows, if anything does. number: that of the filter, if its arrangement may be kept.
 template <typename Pool>
-void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finish* finish = nullptr) {
+void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finish* finish = nullptr,
+         int64_t number = 0) {
   const auto plan = PlanOf(p, Threads(pool));
   const size_t size = plan->rearranged.get_size();
   const bool rearranges = plan->rearrangement.IsNeeded();
   if (p.direction != kFilterGradient) {
-    Workspace rearranged(rearranges ? size : 0);
-    float* filter = rearranges ? static_cast<float*>(rearranged.data()) : w;
-    if (rearranges) plan->rearrangement.Run(pool, w, filter);
+    std::shared_ptr<void> kept;
+    if (rearranges && number) {
+      kept = KeptFilter(number, plan->rearranged, [&](void* made) { plan->rearrangement.Run(pool, w, made); });
+    }
+    Workspace rearranged(rearranges && !kept ? size : 0);
+    float* filter = rearranges ? static_cast<float*>(kept ? kept.get() : rearranged.data()) : w;
+    if (rearranges && !kept) plan->rearrangement.Run(pool, w, filter);
     return RunPieces(pool, *plan, p, x, y, [&](int64_t) { return filter; }, finish);
   }
   // The first piece writes to where the sum will be.
@@ -401,11 +408,13 @@ ffi::Error Convolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffe
 }
 
 // A convolution and what follows it: `scale` and `shift` of the channels, `residual` as the output; empty where not wanted.
+// Element `place` of `numbers` is the number of the filter (see kept.h), if that is not negative.
 ffi::Error FinishedConvolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> w,
                                ffi::Buffer<ffi::F32> scale, ffi::Buffer<ffi::F32> shift, ffi::Buffer<ffi::F32> residual,
-                               ffi::ResultBuffer<ffi::F32> out, int64_t groups, ffi::Span<const int64_t> strides,
-                               ffi::Span<const int64_t> dilations, ffi::Span<const int64_t> pads_before,
-                               ffi::Span<const int64_t> pads_after, float lowest, float highest) {
+                               ffi::Buffer<ffi::S64> numbers, ffi::ResultBuffer<ffi::F32> out, int64_t groups,
+                               ffi::Span<const int64_t> strides, ffi::Span<const int64_t> dilations,
+                               ffi::Span<const int64_t> pads_before, ffi::Span<const int64_t> pads_after, float lowest,
+                               float highest, int64_t place) {
   const Problem p{kForward,
                   groups,
                   ToDims(x.dimensions()),
@@ -419,7 +428,8 @@ ffi::Error FinishedConvolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ff
   const auto given = [](auto& buffer) { return buffer.element_count() ? buffer.typed_data() : nullptr; };
   const Finish finish{given(scale), given(shift), given(residual), lowest, highest};
   try {
-    Run(pool, p, x.typed_data(), w.typed_data(), out->typed_data(), &finish);
+    Run(pool, p, x.typed_data(), w.typed_data(), out->typed_data(), &finish,
+        place < 0 ? 0 : numbers.typed_data()[place]);
   } catch (const std::exception& error) {
     return ffi::Error::Internal(std::string("headrace_finished_convolution: ") + error.what());
   }
@@ -436,6 +446,7 @@ HEADRACE_HANDLER(headrace_finished_convolution, FinishedConvolution,
                      .Arg<ffi::Buffer<ffi::F32>>()
                      .Arg<ffi::Buffer<ffi::F32>>()
                      .Arg<ffi::Buffer<ffi::F32>>()
+                     .Arg<ffi::Buffer<ffi::S64>>()
                      .Ret<ffi::Buffer<ffi::F32>>()
                      .Attr<int64_t>("groups")
                      .Attr<ffi::Span<const int64_t>>("strides")
@@ -443,7 +454,8 @@ HEADRACE_HANDLER(headrace_finished_convolution, FinishedConvolution,
                      .Attr<ffi::Span<const int64_t>>("pads_before")
                      .Attr<ffi::Span<const int64_t>>("pads_after")
                      .Attr<float>("lowest")
-                     .Attr<float>("highest"));
+                     .Attr<float>("highest")
+                     .Attr<int64_t>("place"));
 
 HEADRACE_HANDLER(headrace_convolution, Convolution,
                  ffi::Ffi::Bind()
