@@ -48,10 +48,13 @@ def host_call(
     ]
     if not 0 < len(working) <= _MOST_OPS or not all(map(_is_small, (*feeds, *fetches))):
         return None
-    values: dict[Tensor, Any] = {}
+    # Values have numbers, those of feeds and constants first: looking tensors up costs more than many a rule.
+    places = {tensor: i for i, tensor in enumerate(feeds)}
+    constants = []
     for op in ops:
-        if op in free and op._outputs:
-            values[op._outputs[0]] = op._definition.host_rule(op)  # type: ignore[misc]
+        if op in free and op._outputs and op._outputs[0] not in places:
+            places[op._outputs[0]] = len(feeds) + len(constants)
+            constants.append(op._definition.host_rule(op))  # type: ignore[misc]
     steps = []
     for op in working:
         definition = op._definition
@@ -67,21 +70,20 @@ def host_call(
         )
         if not simple:
             return None
-        steps.append(
-            (definition.host_rule, op, op._inputs, op._outputs[0], op._outputs[0]._dtype.np_dtype)
-        )
+        (output,) = op._outputs
+        arguments = [places[t] for t in op._inputs]
+        places[output] = len(feeds) + len(constants) + len(steps)
+        steps.append((definition.host_rule, op, arguments, output._dtype.np_dtype))
+    wanted = [places[t] for t in fetches]
 
+    @np.errstate(all="ignore")  # as a decorator it costs half of what a block does
     def call(feed_values: Sequence[Any]) -> list[Any]:
-        env = dict(values)
-        env.update(zip(feeds, feed_values))
-        with np.errstate(all="ignore"):
-            for rule, op, inputs, output, kind in steps:
-                result = rule(op, *[env[t] for t in inputs])
-                env[output] = (
-                    result
-                    if result.__class__ is np.ndarray and result.dtype is kind
-                    else np.asarray(result, kind)
-                )
-        return [env[t] for t in fetches]
+        values = [*feed_values, *constants]
+        for rule, op, arguments, kind in steps:
+            result = rule(op, *[values[i] for i in arguments])
+            if result.__class__ is not np.ndarray or result.dtype is not kind:
+                result = np.asarray(result, kind)
+            values.append(result)
+        return [values[i] for i in wanted]
 
     return call
