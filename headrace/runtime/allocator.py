@@ -27,6 +27,9 @@ from headrace.lowering.compilations import COMPILED
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _KEPT_BYTES = 2**31 - 1  # the largest that mallopt takes
 
+# A block of this size comes from the thread's heap itself.
+_NOT_CACHED_BYTES = 5000
+
 # What a compilation of so many seconds leaves behind is worth giving back, which takes 10 to 30 ms.
 _LONG_SECONDS = 0.5
 
@@ -58,3 +61,17 @@ def keep_freed_memory() -> bool:
 def _after_compilation(event: str, duration_secs: float, **_: str | int) -> None:
     if event == COMPILED and duration_secs >= _LONG_SECONDS:
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def in_first_heap() -> bool:
+    """Whether a thread has glibc's first heap, that of the main thread; to be called where `keep_freed_memory` is done."""
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    library.free.argtypes = [ctypes.c_void_p]
+    block = library.malloc(_NOT_CACHED_BYTES)
+    if not block:
+        return False
+    # In front of each block stands its size, whose third bit says that it is of another heap (malloc.c).
+    size = ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t)).value
+    library.free(block)
+    return not size & 4

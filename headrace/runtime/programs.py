@@ -24,6 +24,7 @@ from headrace.runtime.island_plan import island_of
 from headrace.runtime.missing import uninitialised
 from headrace.runtime.profile import Recorder
 from headrace.runtime.ready_arguments import ready_input, to_device, wait_for
+from headrace.runtime.resources import Cell
 from headrace.runtime.single_call import Run, single_call
 
 if TYPE_CHECKING:
@@ -187,3 +188,12 @@ class Programs:
         return single_call(
             island, places, step.feeds, self._resources, prepare, self._restore, otherwise
         )
+
+    def cannot_fail(self) -> bool:
+        """Whether the only program of a step that is one call has no checks, so far as it has been traced."""
+        programs = self.islands[0]._programs.values()
+        return len(programs) == 1 and not programs[0][1].by_count
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of what the only program of a step that is one call reads."""
+        return tuple(self._resources.cell(key) for key, _ in self.islands[0].reads)

@@ -28,6 +28,11 @@ def ready_input(value: Any) -> Any:
         or (_place(value) == 0 and value.flags.c_contiguous)
     ):
         return value
+    return aligned_copy(value)
+
+
+def aligned_copy(value: np.ndarray) -> np.ndarray:
+    """A copy of `value` that XLA takes as it is."""
     return _copied(value, 0)
 
 

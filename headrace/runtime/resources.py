@@ -19,12 +19,13 @@ class Bundle:
     written to.
     """
 
-    __slots__ = ("_keys", "_layout", "_seen", "buffer", "whole")
+    __slots__ = ("_keys", "_layout", "_seen", "_shapes", "buffer", "whole")
 
     def __init__(self, keys: tuple[str, ...], layout: Layout, buffer: Any) -> None:
         self._keys, self._layout, self.buffer = keys, layout, buffer
         self.whole = True
         self._seen: tuple[Any, dict[str, np.ndarray]] = (None, {})
+        self._shapes: dict[str, tuple[int, ...]] | None = None
 
     def value_of(self, key: str) -> np.ndarray:
         """The value of the cell of this key, read-only."""
@@ -34,6 +35,13 @@ class Bundle:
             values = dict(zip(self._keys, self._layout.split(buffer)))
             self._seen = (buffer, values)
         return values[key]
+
+    def shape_of(self, key: str) -> tuple[int, ...]:
+        """The shape of the value of the cell of this key."""
+        if self._shapes is None:
+            kinds = self._layout.kinds
+            self._shapes = {k: shape for k, (shape, _) in zip(self._keys, kinds, strict=True)}
+        return self._shapes[key]
 
 
 class Cell:
@@ -60,6 +68,14 @@ class Cell:
         if self.held.__class__ is Bundle:
             self.held.whole = False
         self.held = value
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape of the value; None where there is none, or no array."""
+        held = self.held
+        if held.__class__ is Bundle:
+            return held.shape_of(self.key)
+        return getattr(held, "shape", None)
 
     def move(self, value: Any) -> None:
         """Sets the same value as another array, or as part of a bundle."""

@@ -35,7 +35,7 @@ from headrace.passes.state_order import (
     is_handle,
     order_state,
 )
-from headrace.runtime.first_runs import Ahead, any_is_large, compiling, runs_to_interpret
+from headrace.runtime.first_runs import Ahead, Shapes, any_is_large, compiling, runs_to_interpret
 from headrace.runtime.host_rules import MOST_ELEMENTS_ONCE
 from headrace.runtime.interpreter import Interpreter, Observer, constant
 from headrace.runtime.island_plan import host_reads
@@ -183,6 +183,28 @@ class Step:
     def direct(self) -> Callable[[list[Any]], list[Any]] | None:
         """What runs the step whatever the shapes of its feeds; None while `run` has something to decide."""
         return self._compiled if self._shapes is None else None
+
+    @property
+    def sees_state(self) -> bool:
+        """Whether a run reads or writes variables, or draws random numbers."""
+        order = self.order
+        return bool(
+            order.read_version
+            or order.writers
+            or order.generators
+            or order.fetch_version
+            or order.calls
+        )
+
+    @property
+    def is_one_call(self) -> bool:
+        """Whether a run is the call of one program, at least for some shapes of its feeds."""
+        return self._compiled is not None
+
+    def cannot_fail(self, shapes: Shapes) -> bool:
+        """Whether a run for feeds of these shapes is the call of one program, one that has no checks."""
+        known = self._shapes is None or self._shapes.has_program(shapes)
+        return self._compiled is not None and known and self.programs.cannot_fail()
 
     def run(self, feed_values: list[Any]) -> list[Any]:
         """Runs the step. `feed_values` are arrays of the feeds' types; returns arrays of the fetches."""

@@ -12,6 +12,7 @@ import jax
 
 from headrace.core import errors
 from headrace.core.site import PACKAGE_PREFIX
+from headrace.runtime.late_runs import LateFailure
 
 _KEEP_ALL = os.environ.get("HEADRACE_FULL_TRACEBACK", "") not in ("", "0")
 _SESSION = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -24,6 +25,8 @@ def shortened(error: Exception) -> Exception | None:
 
     An error of XLA becomes the OpError of its code. None: an error that should not happen, which keeps every frame.
     """
+    if isinstance(error, LateFailure):
+        return _of_the_run(error)
     if _KEEP_ALL:
         return None
     if isinstance(error, jax.errors.JaxRuntimeError):
@@ -39,6 +42,21 @@ def shortened(error: Exception) -> Exception | None:
     if hasattr(error, "__notes__"):
         error.__notes__ = [n for n in error.__notes__ if "JAX" not in n and "jax" not in n]
     return error.with_traceback(None)
+
+
+def _of_the_run(failure: LateFailure) -> Exception:
+    """The error of a run that had returned already: what it would have raised, with a word on which run that was."""
+    error = failure.error
+    short = shortened(error) if isinstance(error, Exception) else None
+    place = (
+        f"  in the run of {failure.name} at {failure.site}, which had returned before it was done"
+    )
+    if isinstance(short, errors.OpError):
+        text = f"{short.message}\n{place}"
+        return errors.make_error(short.node_def, short.op, text, short.error_code)
+    found = errors.InternalError(None, None, f"{type(error).__name__}: {error}\n{place}")
+    found.__cause__ = error
+    return found
 
 
 def _raised_on_purpose(error: Exception) -> bool:

@@ -197,6 +197,7 @@ def run(session: BaseSession, fetches: Any, feed_dict: Any, options: Any, run_me
         step = session._interruptible(step)
     if run_metadata is not None:
         run_metadata.Clear()
+    session._late.settle(deadline or 0.0)
     if traced or deadline is not None:
         times = NodeTimes(device_of) if traced else None
         results = _run_watched(step, arrays, options, times, deadline)

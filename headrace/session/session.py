@@ -21,6 +21,8 @@ from headrace.lowering.jax_adapter import ARRAY
 from headrace.runtime import devices
 from headrace.runtime.device_step import DeviceStep
 from headrace.runtime.flow_step import FlowStep
+from headrace.runtime.late_runs import LateRuns
+from headrace.runtime.late_step import late_step
 from headrace.runtime.owned import is_owned
 from headrace.runtime.resources import ResourceStore
 from headrace.runtime.step import Step
@@ -37,9 +39,15 @@ from headrace.session.placement import Placement
 class _Prepared:
     """A step together with how its results are put together."""
 
-    __slots__ = ("build", "mutations", "raw", "single", "step", "tensors")
+    __slots__ = ("build", "execute", "mutations", "raw", "single", "step", "tensors", "waits")
 
-    def __init__(self, step: Step, fetches: Fetches, tensors: tuple[Tensor, ...]) -> None:
+    def __init__(
+        self,
+        step: Step,
+        fetches: Fetches,
+        tensors: tuple[Tensor, ...],
+        execute: Callable[[list[Any]], list[Any]],
+    ) -> None:
         self.step, self.build, self.single, self.tensors = (
             step,
             fetches.build,
@@ -47,6 +55,9 @@ class _Prepared:
             tensors,
         )
         self.mutations = step.mutations
+        # What runs the step, and whether it sees what a run does that has returned before it is done.
+        self.execute = execute
+        self.waits = step.sees_state
 
 
 class BaseSession:
@@ -73,6 +84,7 @@ class BaseSession:
         self._closed = False
         self._opened = True
         self._resources = ResourceStore()
+        self._late = LateRuns(self._resources)
         self._prepared: dict[Any, _Prepared] = {}
         self._partial_runs: dict[str, PartialRun] = {}
         self._interruptible_steps: weakref.WeakKeyDictionary[Step, DeviceStep] = (
@@ -119,6 +131,8 @@ class BaseSession:
 
         fetches: a tensor, an operation, a name, or lists, tuples and dictionaries of these, nested as you like; the
         result has the same structure, with None for an operation. feed_dict: values to use in place of tensors.
+        A run that fetches nothing may return before it is done: the next one that uses variables waits for it, and raises
+        what it could not (memory that runs out).
         Raises RuntimeError: the session is closed. TypeError, ValueError: fetches or feeds that do not fit.
         tf.errors.OpError: an operation failed; then no variable has changed.
         """
@@ -135,9 +149,12 @@ class BaseSession:
                     and not self._closed
                 ):
                     arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
-                    run = prepared.step.direct or prepared.step.run
-                    results = run(arrays)
-                    return to_result(results[0]) if kind is Tensor else None
+                    if self._late.pending is not None:
+                        self._late.settle(wait=prepared.waits)
+                    if kind is Operation:
+                        prepared.execute(arrays)
+                        return None
+                    return to_result((prepared.step.direct or prepared.step.run)(arrays)[0])
             if kind is Tensor or kind is Operation:
                 key: Any = fetches
             elif kind is list or kind is tuple:
@@ -153,7 +170,9 @@ class BaseSession:
                     prepared = self._prepare(key, fetches, ())
                 if prepared.raw is not None:
                     return prepared.raw()
-                return self._finish(prepared, prepared.step.run([]))
+                if self._late.pending is not None:
+                    self._late.settle(wait=prepared.waits)
+                return self._finish(prepared, prepared.execute([]))
             return self._run_fed(key, fetches, feed_dict)
         except Exception as error:
             short = self._failure(error)
@@ -178,9 +197,11 @@ class BaseSession:
             prepared, arrays = self._prepare_fed(key, fetches, feed_dict)
         else:
             arrays = list(map(feeding.to_array, prepared.tensors, feed_dict.values()))
+        if self._late.pending is not None:
+            self._late.settle(wait=prepared.waits)
         if prepared.single:
-            return to_result(prepared.step.run(arrays)[0])
-        return self._finish(prepared, prepared.step.run(arrays))
+            return to_result(prepared.execute(arrays)[0])
+        return self._finish(prepared, prepared.execute(arrays))
 
     def _prepare_fed(self, key: Any, fetches: Any, feed_dict: Any) -> tuple[_Prepared, list[Any]]:
         pairs = self._feed_pairs(feed_dict)
@@ -221,8 +242,9 @@ class BaseSession:
     def _prepare(self, key: Any, fetches: Any, tensors: tuple[Tensor, ...]) -> _Prepared:
         self._check_open()
         parsed = Fetches(self._graph, fetches)
-        step = self._step_for(parsed, tensors)
-        prepared = _Prepared(step, parsed, tensors)
+        known = self._prepared_step(parsed, tensors)
+        step = known.step
+        prepared = _Prepared(step, parsed, tensors, known.execute)
         # Nothing to compute: the hot path of an operation that only orders others.
         prepared.raw = self._nothing_to_do(step, parsed)
         if key is not None:
@@ -230,17 +252,18 @@ class BaseSession:
                 self._prepared[key] = prepared
         return prepared
 
-    def _step_for(self, parsed: Fetches, tensors: tuple[Tensor, ...]) -> Step:
+    def _prepared_step(self, parsed: Fetches, tensors: tuple[Tensor, ...]) -> _Prepared:
         """Steps are shared between the forms in which the same things are fetched."""
         key = ("step", tuple(parsed.tensors), tuple(parsed.targets), tensors)
         found = self._prepared.get(key)
         if found is None or found.mutations != self._graph._mutations:
             step = self._make_step(parsed, tensors)
-            found = _Prepared(step, parsed, tensors)
+            run = late_step(step, self._late) or step.run
+            found = _Prepared(step, parsed, tensors, run)
             found.raw = None
             with self._lock:
                 self._prepared[key] = found
-        return found.step
+        return found
 
     def _make_step(self, parsed: Fetches, tensors: tuple[Tensor, ...]) -> Step:
         """Plans a step, over several devices where its operations are on several."""
@@ -330,7 +353,9 @@ class BaseSession:
                 arrays = [
                     feeding.to_array(t, v) for t, v in zip(prepared.tensors, values, strict=True)
                 ]
-                return self._finish(prepared, prepared.step.run(arrays))
+                if self._late.pending is not None:
+                    self._late.settle(wait=prepared.waits)
+                return self._finish(prepared, prepared.execute(arrays))
             except Exception as error:
                 short = self._failure(error)
                 if short is None:
@@ -394,6 +419,7 @@ class BaseSession:
         parsed = Fetches(self._graph, fetches)
         fed = [(t, feeding.to_array(t, v)) for t, v in self._feed_pairs(feed_dict or {})]
         try:
+            self._late.settle()
             values = run.run(parsed.tensors, parsed.targets, fed)
         except Exception as error:
             short = self._failure(error)
@@ -405,11 +431,22 @@ class BaseSession:
     # ---- life
 
     def close(self) -> None:
-        """Ends the session; its variables are gone and it refuses to run. Closing twice does nothing."""
+        """Ends the session; its variables are gone and it refuses to run. Closing twice does nothing.
+
+        Raises tf.errors.OpError: the last run had returned already, and failed. The session is closed all the same.
+        """
         if not self._closed:
             self._closed = True
             self._prepared.clear()
-            self._resources.close()
+            try:
+                self._late.settle()
+            except Exception as error:
+                short = shortened(error)
+                if short is None:
+                    raise
+                raise short from short.__cause__
+            finally:
+                self._resources.close()
 
     def __del__(self) -> None:
         # Threads that work ahead for the session's iterators hold its state but not the session: they end with it.
@@ -417,6 +454,7 @@ class BaseSession:
         resources = getattr(self, "_resources", None)
         if resources is not None:
             resources.stop()
+            self._late.report()
 
     def as_default(self) -> Any:
         """A block in which this is the default session of the thread; leaving it does not close the session."""
@@ -490,7 +528,13 @@ class Session(BaseSession):
             if blocks is not None:
                 blocks.close()
         finally:
-            self.close()
+            try:
+                self.close()
+            except Exception as error:
+                if value is None:
+                    raise
+                # What the block has raised counts for more.
+                value.add_note(f"Closing the session, too: {error}")
 
     @staticmethod
     def reset(target: str, containers: Any = None, config: Any = None) -> None:
@@ -537,10 +581,12 @@ class InteractiveSession(BaseSession):
         """Ends the session and gives back the place of the default session."""
         if self._closed:
             return
-        super().close()
-        with InteractiveSession._count_lock:
-            InteractiveSession._active_session_count -= 1
-        default.pop_session(self)
-        if self._graph_block is not None:
-            self._graph_block.__exit__(None, None, None)
-            self._graph_block = None
+        try:
+            super().close()
+        finally:
+            with InteractiveSession._count_lock:
+                InteractiveSession._active_session_count -= 1
+            default.pop_session(self)
+            if self._graph_block is not None:
+                self._graph_block.__exit__(None, None, None)
+                self._graph_block = None
