@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.graph.func_graph import FuncGraph
-from headrace.graph.graph import group_by_argument
 from headrace.graph.op_def import lookup
-from headrace.graph.operation import Operation
+from headrace.graph.operation import Operation, group_by_argument
 from headrace.graph.tensor import Tensor
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from headrace.core import dtypes
 from headrace.graph import shapes
-from headrace.graph.graph import group_by_argument
 from headrace.graph.op_def import MAY_FAIL, Effect
+from headrace.graph.operation import group_by_argument
 from headrace.graph.tensor import Dims, Tensor
 
 # Folding is for sizes, axes and permutations, not for data.

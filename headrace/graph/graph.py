@@ -11,9 +11,10 @@ from typing import Any
 from headrace.core import site
 from headrace.core.dtypes import DType
 from headrace.graph import default
+from headrace.graph.elements import find_element
 from headrace.graph.op_def import OpDef, lookup
-from headrace.graph.operation import Operation
-from headrace.graph.scopes import ControlDependencies, DeviceScope, NameScope, Scopes
+from headrace.graph.operation import Operation, infer_shapes
+from headrace.graph.scopes import ControlDependencies, DeviceScope, NameScope, Replaced, Scopes
 from headrace.graph.tensor import Tensor
 
 TENSORFLOW_VERSION = "1.15.5"
@@ -51,12 +52,10 @@ class Graph:
         self._producer = VERSION
         self._min_consumer = 0
         self._building_function = False
-        self._left_out: set[str] = (
-            set()
-        )  # names of nodes that an import has put into functions, or left out
-        self._invalid_edges: dict[
-            Operation, str
-        ] = {}  # inputs changed to another type: an error when they run
+        # The names of nodes that an import has put into functions, or left out.
+        self._left_out: set[str] = set()
+        # Operations with an input that was changed to another type: an error when they run.
+        self._invalid_edges: dict[Operation, str] = {}
 
     # ---- adding operations
 
@@ -94,7 +93,7 @@ class Graph:
                 self._apply_colocation(op)
             if scopes.devices and not op._device:
                 self._apply_devices(op)
-            self._infer_shapes(op)
+            infer_shapes(op)
             self._insert(op)
         if scopes.control:
             for controller in scopes.control:
@@ -117,7 +116,7 @@ class Graph:
         control = list(dict.fromkeys([*control_inputs, *self._control_inputs_for(inputs)]))
         op = Operation(self, definition, name, inputs, attrs, output_types, control, "")
         op._control_flow_context = scopes.control_flow_context
-        self._infer_shapes(op)
+        infer_shapes(op)
         self._insert(op)
         for controller in scopes.control:
             controller.seen.add(op)
@@ -134,28 +133,6 @@ class Graph:
             tensor._consumers.append(op)
         for before in op._control_inputs:
             before._note_control_output(op)
-
-    @staticmethod
-    def _infer_shapes(op: Operation) -> None:
-        definition = op._definition
-        outputs = op._outputs
-        if not outputs:
-            if definition.shape_rule is not None:
-                definition.shape_rule(op, *_grouped_dims(op))
-            return
-        rule = definition.shape_rule
-        if rule is None:
-            raise LookupError(f"op type {definition.name} has no shape rule")
-        dims = rule(op, *_grouped_dims(op))
-        if dims.__class__ is list:
-            if len(dims) != len(outputs):
-                raise AssertionError(
-                    f"{definition.name}: {len(dims)} shapes for {len(outputs)} outputs"
-                )
-            for tensor, d in zip(outputs, dims, strict=True):
-                object.__setattr__(tensor, "_dims", d)
-        else:
-            object.__setattr__(outputs[0], "_dims", dims)
 
     def _control_inputs_for(self, inputs: list[Tensor]) -> list[Operation]:
         found: list[Operation] = []
@@ -319,15 +296,11 @@ class Graph:
         self, anchor: Operation | None, ignore_existing: bool, where: site.Site
     ) -> Iterator[None]:
         scopes = self._scopes
-        old_devices, old_colocation = scopes.devices, scopes.colocation
-        kept = [] if ignore_existing else old_colocation
-        scopes.colocation = kept if anchor is None else [*kept, (anchor, where)]
+        kept = [] if ignore_existing else scopes.colocation
+        colocation = kept if anchor is None else [*kept, (anchor, where)]
         # Colocation overrules the device blocks around it.
-        scopes.devices = []
-        try:
+        with Replaced(scopes, devices=[], colocation=colocation):
             yield
-        finally:
-            scopes.devices, scopes.colocation = old_devices, old_colocation
 
     def _operation_of(self, value: Any) -> Operation:
         value = getattr(value, "op", value)
@@ -339,12 +312,8 @@ class Graph:
     @contextlib.contextmanager
     def container(self, container_name: str) -> Iterator[str]:
         """A block whose new variables and queues live in the resource container of this name."""
-        scopes = self._scopes
-        old, scopes.container = scopes.container, container_name
-        try:
+        with Replaced(self._scopes, container=container_name):
             yield container_name
-        finally:
-            scopes.container = old
 
     @property
     def _container(self) -> str:
@@ -359,42 +328,30 @@ class Graph:
             if not isinstance(key, str) or not isinstance(value, str):
                 raise TypeError("op_type_map must be a dictionary mapping strings to strings")
         scopes = self._scopes
-        old = scopes.gradient_overrides
-        scopes.gradient_overrides = {**old, **op_type_map}
-        try:
+        overrides = {**scopes.gradient_overrides, **op_type_map}
+        with Replaced(scopes, gradient_overrides=overrides):
             yield
-        finally:
-            scopes.gradient_overrides = old
 
     @contextlib.contextmanager
     def _override_gradient_function(self, functions: dict[str, Any]) -> Iterator[None]:
         """As `gradient_override_map`, with the functions themselves."""
         scopes = self._scopes
-        old = scopes.gradient_functions
-        scopes.gradient_functions = {**old, **functions}
-        try:
+        with Replaced(scopes, gradient_functions={**scopes.gradient_functions, **functions}):
             yield
-        finally:
-            scopes.gradient_functions = old
 
     @contextlib.contextmanager
     def _attr_scope(self, attr_map: dict[str, Any]) -> Iterator[None]:
         """A block whose new operations carry these attrs (AttrValue protos, None to take one away)."""
         from headrace.graph import attr_value
 
-        scopes = self._scopes
-        old = scopes.attrs
-        merged = dict(old)
+        merged = dict(self._scopes.attrs)
         for key, value in attr_map.items():
             if value is None:
                 merged.pop(key, None)
             else:
                 merged[key] = value if callable(value) else attr_value.from_proto(value)
-        scopes.attrs = merged
-        try:
+        with Replaced(self._scopes, attrs=merged):
             yield
-        finally:
-            scopes.attrs = old
 
     def _kernel_label_map(self, op_to_kernel_label_map: dict[str, str]) -> Any:
         """A block whose new operations of these types carry the attr `_kernel`; each type has one kernel here."""
@@ -404,15 +361,9 @@ class Graph:
             else {}
         )
 
-    @contextlib.contextmanager
-    def _original_op_scope(self, op: Operation) -> Iterator[None]:
+    def _original_op_scope(self, op: Operation) -> contextlib.AbstractContextManager[None]:
         """A block whose new operations are made on behalf of `op` (its gradient)."""
-        scopes = self._scopes
-        old, scopes.original_op = scopes.original_op, op
-        try:
-            yield
-        finally:
-            scopes.original_op = old
+        return Replaced(self._scopes, original_op=op)
 
     def switch_to_thread_local(self) -> None:
         """Kept for programs that call it: scopes belong to the thread that enters them already."""
@@ -441,80 +392,7 @@ class Graph:
 
         Raises TypeError: neither. ValueError: of another graph. KeyError: no such name.
         """
-        if not (allow_tensor or allow_operation):
-            raise ValueError("allow_tensor and allow_operation can't both be False.")
-        types = " or ".join(
-            word
-            for word, allowed in (("Tensor", allow_tensor), ("Operation", allow_operation))
-            if allowed
-        )
-        convert = getattr(obj, "_as_graph_element", None)
-        if convert is not None and not isinstance(obj, (Tensor, Operation)):
-            converted = convert()
-            if converted is not None:
-                obj = converted
-        if isinstance(obj, bytes):
-            obj = obj.decode()
-        if isinstance(obj, str):
-            return self._element_of_name(obj, allow_tensor, allow_operation)
-        if isinstance(obj, Tensor) and allow_tensor:
-            if obj.graph is not self:
-                raise ValueError(
-                    f"Tensor {obj} is not an element of this graph.{obj._op._site_line()}"
-                )
-            return obj
-        if isinstance(obj, Operation) and allow_operation:
-            if obj._graph is not self:
-                raise ValueError(
-                    f"Operation {obj.name!r} is not an element of this graph.{obj._site_line()}"
-                )
-            return obj
-        raise TypeError(f"Can not convert a {type(obj).__name__} into a {types}.")
-
-    def _element_of_name(self, name: str, allow_tensor: bool, allow_operation: bool) -> Any:
-        if ":" in name and allow_tensor:
-            op_name, _, index = name.rpartition(":")
-            if not index.isdigit() or ":" in op_name:
-                raise ValueError(
-                    f"The name {name!r} looks a like a Tensor name, but is not a valid one. Tensor names must be of "
-                    'the form "<op_name>:<output_index>".'
-                )
-            op = self._by_name.get(op_name)
-            if op is None:
-                raise KeyError(
-                    f"The name {name!r} refers to a Tensor which does not exist. The operation, {op_name!r}, does not "
-                    f"exist in the graph.{self._nearest(op_name)}"
-                )
-            if int(index) >= len(op._outputs):
-                raise KeyError(
-                    f"The name {name!r} refers to a Tensor which does not exist. The operation, {op_name!r}, exists "
-                    f"but only has {len(op._outputs)} outputs."
-                )
-            return op._outputs[int(index)]
-        if ":" in name:
-            raise ValueError(f"Name {name!r} appears to refer to a Tensor, not a Operation.")
-        if not allow_operation:
-            if name in self._by_name:
-                raise ValueError(
-                    f"The name {name!r} refers to an Operation, not a Tensor. Tensor names must be of the form "
-                    '"<op_name>:<output_index>".'
-                )
-            raise ValueError(
-                f"The name {name!r} looks like an (invalid) Operation name, not a Tensor. Tensor names must be of the "
-                'form "<op_name>:<output_index>".'
-            )
-        op = self._by_name.get(name)
-        if op is None:
-            raise KeyError(
-                f"The name {name!r} refers to an Operation not in the graph.{self._nearest(name)}"
-            )
-        return op
-
-    def _nearest(self, name: str) -> str:
-        import difflib
-
-        close = difflib.get_close_matches(name, self._by_name, n=3)
-        return f" The nearest names are {', '.join(map(repr, close))}." if close else ""
+        return find_element(self, obj, allow_tensor, allow_operation)
 
     def get_operations(self) -> list[Operation]:
         """All operations, in the order in which they were made."""
@@ -659,32 +537,6 @@ class Graph:
 
     def _is_function(self, name: str) -> bool:
         return name in self._functions
-
-
-def _grouped_dims(op: Operation) -> list[Any]:
-    """The static shapes of the inputs, one entry for each argument of the signature (a list where it is variadic)."""
-    return group_by_argument(op, [t._dims for t in op._inputs])
-
-
-def group_by_argument(op: Any, values: list[Any]) -> list[Any]:
-    """Values for the flat inputs of `op`, regrouped so that a variadic argument is one list."""
-    arguments = op._definition.signature.inputs
-    if len(arguments) == len(values) and not any(a.is_list for a in arguments):
-        return values
-    grouped: list[Any] = []
-    at = 0
-    for argument in arguments:
-        if argument.number_attr is not None:
-            count = op._attrs[argument.number_attr]
-        elif argument.type_list_attr is not None:
-            count = len(op._attrs[argument.type_list_attr])
-        else:
-            grouped.append(values[at])
-            at += 1
-            continue
-        grouped.append(values[at : at + count])
-        at += count
-    return grouped
 
 
 def _finalized(definition: OpDef, name: str) -> RuntimeError:

@@ -127,8 +127,6 @@ class Operation:
     @property
     def _input_types(self) -> list[DType]:
         """The types that the signature asks for: a reference type only where a reference is needed."""
-        from headrace.graph.graph import group_by_argument
-
         types: list[DType] = []
         for argument, group in zip(
             self._definition.signature.inputs,
@@ -375,3 +373,52 @@ class InputList(tuple):
 
     def __hash__(self) -> int:
         return tuple.__hash__(self)
+
+
+def infer_shapes(op: Operation) -> None:
+    """Sets the static shapes of the outputs of `op`, by the shape rule of its record."""
+    definition = op._definition
+    outputs = op._outputs
+    if not outputs:
+        if definition.shape_rule is not None:
+            definition.shape_rule(op, *_grouped_dims(op))
+        return
+    rule = definition.shape_rule
+    if rule is None:
+        raise LookupError(f"op type {definition.name} has no shape rule")
+    dims = rule(op, *_grouped_dims(op))
+    if dims.__class__ is list:
+        if len(dims) != len(outputs):
+            raise AssertionError(
+                f"{definition.name}: {len(dims)} shapes for {len(outputs)} outputs"
+            )
+        for tensor, d in zip(outputs, dims, strict=True):
+            object.__setattr__(tensor, "_dims", d)
+    else:
+        object.__setattr__(outputs[0], "_dims", dims)
+
+
+def _grouped_dims(op: Operation) -> list[Any]:
+    """The static shapes of the inputs, one entry for each argument of the signature (a list where it is variadic)."""
+    return group_by_argument(op, [t._dims for t in op._inputs])
+
+
+def group_by_argument(op: Any, values: list[Any]) -> list[Any]:
+    """Values for the flat inputs of `op`, regrouped so that a variadic argument is one list."""
+    arguments = op._definition.signature.inputs
+    if len(arguments) == len(values) and not any(a.is_list for a in arguments):
+        return values
+    grouped: list[Any] = []
+    at = 0
+    for argument in arguments:
+        if argument.number_attr is not None:
+            count = op._attrs[argument.number_attr]
+        elif argument.type_list_attr is not None:
+            count = len(op._attrs[argument.type_list_attr])
+        else:
+            grouped.append(values[at])
+            at += 1
+            continue
+        grouped.append(values[at : at + count])
+        at += count
+    return grouped

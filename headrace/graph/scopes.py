@@ -45,6 +45,23 @@ class Scopes(threading.local):
         self.variable_creators: list[Any] = []  # of `tf.variable_creator_scope`
 
 
+class Replaced:
+    """A block in which some of the scopes in force are others."""
+
+    __slots__ = ("_new", "_old", "_scopes")
+
+    def __init__(self, scopes: Scopes, **new: Any) -> None:
+        self._scopes, self._new = scopes, new
+
+    def __enter__(self) -> None:
+        held = self._scopes.__dict__
+        self._old = {name: held[name] for name in self._new}
+        held.update(self._new)
+
+    def __exit__(self, *unused: object) -> None:
+        self._scopes.__dict__.update(self._old)
+
+
 class NameScope:
     """The context manager of `Graph.name_scope`: a class, since a generator costs three times as much."""
 

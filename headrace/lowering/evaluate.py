@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from headrace.core import dtypes
-from headrace.graph.graph import group_by_argument
 from headrace.graph.op_def import MAY_FAIL, Effect
-from headrace.graph.operation import Operation
+from headrace.graph.operation import Operation, group_by_argument
 from headrace.graph.tensor import Tensor
 from headrace.lowering import fused
 from headrace.lowering.functions import Functions, Runner

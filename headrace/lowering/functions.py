@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headrace.graph.func_graph import FuncGraph, functions_of
-from headrace.graph.graph import group_by_argument
-from headrace.graph.operation import Operation
+from headrace.graph.operation import Operation, group_by_argument
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.checks import RoomExceeded, raise_if_failed

@@ -19,8 +19,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from headrace.core import dtypes
-from headrace.graph.graph import group_by_argument
-from headrace.graph.operation import Operation
+from headrace.graph.operation import Operation, group_by_argument
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.evaluate import Values, call_host, can_fold, trace

@@ -15,9 +15,10 @@ import headrace as tf
 from headrace.autodiff import gradients
 from headrace.core import dtypes
 from headrace.graph import op_def, raw
-from headrace.graph.graph import Graph, group_by_argument
+from headrace.graph.graph import Graph
 from headrace.graph.indexed_slices import IndexedSlices
 from headrace.graph.op_def import NOT_DIFFERENTIABLE, REGISTRY, Effect
+from headrace.graph.operation import group_by_argument
 from headrace.lowering import checks
 from headrace.runtime.kernels import _KernelOp
 from headrace.runtime.resources import ResourceStore
