@@ -71,6 +71,9 @@ from headrace.api import (
     gather_ops as gather_ops,
 )
 from headrace.api import (
+    get_variable as get_variable,
+)
+from headrace.api import (
     gradient_checker as gradient_checker,
 )
 from headrace.api import (
@@ -189,6 +192,9 @@ from headrace.api import (
 )
 from headrace.api import (
     tensor_array_spec as tensor_array_spec,
+)
+from headrace.api import (
+    variable_arguments as variable_arguments,
 )
 from headrace.api import (
     variable_scope as variable_scope,

@@ -132,7 +132,7 @@ def _check_takes_variables(
 
 
 def _scope_makes_resources() -> bool:
-    from headrace.api.variable_scope import get_variable_scope
+    from headrace.api.get_variable import get_variable_scope
 
     return bool(get_variable_scope().use_resource)
 

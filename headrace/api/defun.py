@@ -8,13 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.api.framework import GraphKeys
+from headrace.api.get_variable import STORE_KEY, get_default_variable_store, get_variable_scope
 from headrace.api.resource_variable import BaseResourceVariable
-from headrace.api.variable_scope import (
-    _STORE_KEY,
-    _get_default_variable_store,
-    get_variable_scope,
-    variable_scope,
-)
+from headrace.api.variable_scope import variable_scope
 from headrace.core import dtypes, errors
 from headrace.core.dtypes import DType
 from headrace.core.tensor_shape import as_shape
@@ -31,7 +27,7 @@ from headrace.graph.operation import Operation
 from headrace.graph.tensor import Tensor
 
 # What a body shares with the graph around it; the rest of its collections is its own.
-_SHARED = (*GraphKeys._VARIABLE_COLLECTIONS, GraphKeys.TRAINABLE_RESOURCE_VARIABLES, _STORE_KEY)
+_SHARED = (*GraphKeys._VARIABLE_COLLECTIONS, GraphKeys.TRAINABLE_RESOURCE_VARIABLES, STORE_KEY)
 
 
 class _Body(FuncGraph):
@@ -52,7 +48,7 @@ class _Body(FuncGraph):
         wanted = ("shape", "dtype", "initializer", "reuse", "trainable", "collections")
         given = {key: arguments[key] for key in (*wanted, "use_resource") if key in arguments}
         with self.outer_graph.as_default():
-            variable = self._scope.get_variable(_get_default_variable_store(), name, **given)
+            variable = self._scope.get_variable(get_default_variable_store(), name, **given)
             self.extra_variables.append(variable)
             by_value = self._options.capture_resource_var_by_value
             if isinstance(variable, BaseResourceVariable) and by_value:

@@ -290,7 +290,8 @@ def create_partitioned_variables(
 
     Raises ValueError: shape and slicing differ in length, or are empty.
     """
-    from headrace.api import variable_scope
+    from headrace.api.get_variable import get_default_variable_store, get_variable_scope
+    from headrace.api.variable_scope import variable_scope
 
     if len(shape) != len(slicing):
         raise ValueError(
@@ -299,9 +300,9 @@ def create_partitioned_variables(
         )
     if len(shape) < 1:
         raise ValueError(f"A partitioned Variable must have rank at least 1: shape: {shape}")
-    with variable_scope.variable_scope(name, "PartitionedVariable", reuse=reuse):
-        whole = variable_scope.get_variable_scope()._get_partitioned_variable(
-            variable_scope._get_default_variable_store(),
+    with variable_scope(name, "PartitionedVariable", reuse=reuse):
+        whole = get_variable_scope()._get_partitioned_variable(
+            get_default_variable_store(),
             None,
             shape,
             dtype,

@@ -7,12 +7,8 @@ from typing import Any
 
 from headrace.api.framework import name_scope
 from headrace.api.safe_initial_value import safe_initial_value
-from headrace.api.variable_base import (
-    Variable,
-    checked_collections,
-    checked_modes,
-    refuse_inner_tensor,
-)
+from headrace.api.variable_arguments import checked_collections, checked_modes, refuse_inner_tensor
+from headrace.api.variable_base import Variable
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import default, raw
 from headrace.graph.collection_protos import prepend_name_scope

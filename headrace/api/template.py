@@ -10,12 +10,8 @@ from typing import Any
 
 from headrace.api.export import export
 from headrace.api.framework import GraphKeys
-from headrace.api.variable_scope import (
-    VariableScope,
-    pure_variable_scope,
-    unique_scope_name,
-    variable_scope,
-)
+from headrace.api.get_variable import VariableScope
+from headrace.api.variable_scope import pure_variable_scope, unique_scope_name, variable_scope
 from headrace.graph import default
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.api.export import export
 from headrace.api.tensor_array import TensorArray
-from headrace.core import dtypes, nest
+from headrace.core import dtypes, structures
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph.type_spec import (
     TensorSpec,
@@ -95,5 +95,5 @@ class TensorArraySpec(TypeSpec):
         return TensorArray
 
 
-nest.register_type_spec(TensorArraySpec)
+structures.register_type_spec(TensorArraySpec)
 register_type_spec_from_value_converter(TensorArray, TensorArraySpec.from_value)

@@ -10,7 +10,8 @@ from typing import Any
 
 from headrace.api.framework import GraphKeys
 from headrace.api.framework import name_scope as open_name_scope
-from headrace.api.variable_base import SaveSliceInfo, Variable, checked_modes
+from headrace.api.variable_arguments import SaveSliceInfo, checked_modes
+from headrace.api.variable_base import Variable
 from headrace.core import dtypes, site
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import default

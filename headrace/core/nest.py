@@ -7,150 +7,28 @@ composite tensor (one made of several tensors) is a leaf unless `expand_composit
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Callable, Iterator, Mapping, MappingView, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-# What a type is to this module. Up to _VIEW it is a structure, from _COMPOSITE only on request.
-_LEAF, _SEQUENCE, _NAMEDTUPLE, _MAPPING, _ATTRS, _VIEW, _COMPOSITE, _SPEC = range(8)
-_MAX_TYPES = 4096
-
-_kinds: dict[type, int] = {list: _SEQUENCE, tuple: _SEQUENCE, dict: _MAPPING}
-_composite_types: tuple[type, ...] = ()
-_spec_types: tuple[type, ...] = ()
+from headrace.core.structures import (
+    COMPOSITE,
+    MAPPING,
+    NAMEDTUPLE,
+    VIEW,
+    children_of,
+    items_of,
+    kind_of,
+    last_kind,
+    rebuild,
+    sorted_keys,
+)
 
 Path = tuple[Any, ...]
 
 
-def register_composite_tensor(cls: type) -> None:
-    """Lets `expand_composites` open instances of `cls`.
-
-    cls: has `_type_spec`, a type spec (see `register_type_spec`) that also has
-    `_to_components(value)`.
-    """
-    global _composite_types
-    _composite_types = (*_composite_types, cls)
-    _kinds.clear()
-
-
-def register_type_spec(cls: type) -> None:
-    """Lets `expand_composites` open instances of `cls`.
-
-    cls: has `_component_specs`, `_from_components(components)`, `value_type` and
-    `most_specific_compatible_type(other)`.
-    """
-    global _spec_types
-    _spec_types = (*_spec_types, cls)
-    _kinds.clear()
-
-
-def _kind(value: Any) -> int:
-    kind = _kinds.get(value.__class__)
-    return _classify(value) if kind is None else kind
-
-
-def _classify(value: Any) -> int:
-    cls = value.__class__
-    if isinstance(value, Mapping):
-        kind = _MAPPING
-    elif isinstance(value, MappingView):
-        kind = _VIEW
-    elif hasattr(cls, "__attrs_attrs__"):
-        kind = _ATTRS
-    elif _is_namedtuple(value):
-        kind = _NAMEDTUPLE
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        kind = _SEQUENCE
-    elif isinstance(value, _composite_types):
-        kind = _COMPOSITE
-    elif isinstance(value, _spec_types):
-        kind = _SPEC
-    else:
-        kind = _LEAF
-    if len(_kinds) >= _MAX_TYPES:  # Programs that keep making classes must not fill the memory.
-        _kinds.clear()
-    _kinds[cls] = kind
-    return kind
-
-
-def _is_namedtuple(value: Any) -> bool:
-    fields = getattr(value, "_fields", None)
-    return (
-        isinstance(value, tuple)
-        and isinstance(fields, Sequence)
-        and all(isinstance(f, str) for f in fields)
-    )
-
-
-def _top(expand_composites: bool) -> int:
-    """Returns the last kind that counts as a structure."""
-    return _SPEC if expand_composites else _VIEW
-
-
-def _sorted_keys(mapping: Any) -> list:
-    try:
-        return sorted(mapping)
-    except TypeError as e:
-        raise TypeError(f"nest only supports dicts with sortable keys: {e}") from None
-
-
-def _values(structure: Any, kind: int) -> Any:
-    """Returns the children of `structure` in order."""
-    if kind == _SEQUENCE or kind == _NAMEDTUPLE or kind == _VIEW:
-        return structure
-    if kind == _MAPPING:
-        return [structure[k] for k in _sorted_keys(structure)]
-    if kind == _ATTRS:
-        return [getattr(structure, a.name) for a in structure.__class__.__attrs_attrs__]
-    if kind == _COMPOSITE:
-        return [structure._type_spec._to_components(structure)]
-    return [structure._component_specs]
-
-
-def _items(structure: Any, kind: int) -> list[tuple[Any, Any]]:
-    """Returns (key, child) pairs in order."""
-    if kind == _SEQUENCE or kind == _VIEW:
-        return list(enumerate(structure))
-    if kind == _NAMEDTUPLE:
-        return [(f, getattr(structure, f)) for f in structure._fields]
-    if kind == _MAPPING:
-        return [(k, structure[k]) for k in _sorted_keys(structure)]
-    if kind == _ATTRS:
-        return [(a.name, getattr(structure, a.name)) for a in structure.__class__.__attrs_attrs__]
-    # A composite tensor and its spec have the same key, so that they match each other.
-    cls = structure.__class__ if kind == _COMPOSITE else structure.value_type
-    return [(cls.__name__, _values(structure, kind)[0])]
-
-
-def _rebuild(structure: Any, children: list) -> Any:
-    """Returns a structure like `structure` of other children."""
-    kind = _kind(structure)
-    cls = structure.__class__
-    if cls is list:
-        return children
-    if kind == _MAPPING:
-        by_key = dict(zip(_sorted_keys(structure), children, strict=True))
-        if cls is dict:
-            return {k: by_key[k] for k in structure}
-        if cls is collections.defaultdict:
-            result = collections.defaultdict(structure.default_factory)
-            result.update((k, by_key[k]) for k in structure)
-            return result
-        return cls((k, by_key[k]) for k in structure)
-    if kind == _NAMEDTUPLE or kind == _ATTRS:
-        return cls(*children)
-    if kind == _VIEW or cls is range:
-        return children
-    if kind == _COMPOSITE:
-        return structure._type_spec._from_components(children[0])
-    if kind == _SPEC:
-        return structure._from_components(children[0])
-    return cls(children)
-
-
 def is_nested(seq: Any) -> bool:
     """Returns whether `seq` is a structure rather than a leaf."""
-    return 0 < _kind(seq) <= _VIEW
+    return 0 < kind_of(seq) <= VIEW
 
 
 is_sequence = is_nested
@@ -158,7 +36,7 @@ is_sequence = is_nested
 
 def is_sequence_or_composite(seq: Any) -> bool:
     """Returns whether `seq` is a structure, a composite tensor, or the type spec of one."""
-    return _kind(seq) > 0
+    return kind_of(seq) > 0
 
 
 def flatten(structure: Any, expand_composites: bool = False) -> list:
@@ -167,17 +45,17 @@ def flatten(structure: Any, expand_composites: bool = False) -> list:
     Raises TypeError: the keys of a mapping cannot be sorted.
     """
     leaves: list = []
-    _flatten_into(leaves, structure, _top(expand_composites))
+    _flatten_into(leaves, structure, last_kind(expand_composites))
     return leaves
 
 
 def _flatten_into(leaves: list, structure: Any, top: int) -> None:
-    kind = _kind(structure)
+    kind = kind_of(structure)
     if not 0 < kind <= top:
         leaves.append(structure)
         return
-    for child in _values(structure, kind):
-        if 0 < _kind(child) <= top:
+    for child in children_of(structure, kind):
+        if 0 < kind_of(child) <= top:
             _flatten_into(leaves, child, top)
         else:
             leaves.append(child)
@@ -201,7 +79,7 @@ def assert_same_structure(
     Raises ValueError: they differ in nesting, length or keys.  TypeError: they differ in types.
     """
     try:
-        _compare(nest1, nest2, check_types, _top(expand_composites))
+        _compare(nest1, nest2, check_types, last_kind(expand_composites))
     except _Mismatch as mismatch:
         error, difference = mismatch.args
         shape1, shape2 = (map_structure(lambda _: _DOT, n) for n in (nest1, nest2))
@@ -225,7 +103,7 @@ _DOT = _Dot()
 
 def _compare(x: Any, y: Any, check_types: bool, top: int) -> None:
     """Raises _Mismatch unless `x` and `y` nest in the same way."""
-    x_kind, y_kind = _kind(x), _kind(y)
+    x_kind, y_kind = kind_of(x), kind_of(y)
     x_nested = 0 < x_kind <= top
     if x_nested != (0 < y_kind <= top):
         nested, leaf = (x, y) if x_nested else (y, x)
@@ -244,16 +122,16 @@ def _compare(x: Any, y: Any, check_types: bool, top: int) -> None:
                 f"{_describe(x)} has type {type(x).__name__}, while second structure "
                 f"{_describe(y)} has type {type(y).__name__}",
             )
-        if x_kind == _MAPPING and x.keys() != y.keys():
+        if x_kind == MAPPING and x.keys() != y.keys():
             raise _Mismatch(
                 ValueError,
                 "The two dictionaries don't have the same set of keys. First structure has keys "
                 f"{_describe(list(x.keys()))}, while second structure has keys "
                 f"{_describe(list(y.keys()))}",
             )
-    if x_kind == _COMPOSITE or y_kind == _COMPOSITE:
+    if x_kind == COMPOSITE or y_kind == COMPOSITE:
         _compare_specs(x, y)
-    x_values, y_values = _values(x, x_kind), _values(y, y_kind)
+    x_values, y_values = children_of(x, x_kind), children_of(y, y_kind)
     for x_child, y_child in zip(x_values, y_values, strict=False):
         _compare(x_child, y_child, check_types, top)
     if len(x_values) != len(y_values):
@@ -266,11 +144,11 @@ def _compare(x: Any, y: Any, check_types: bool, top: int) -> None:
 
 def _same_type(x: Any, x_kind: int, y: Any, y_kind: int) -> bool:
     x_type, y_type = type(x), type(y)
-    if x_type is y_type or (x_kind == _MAPPING and y_kind == _MAPPING):
+    if x_type is y_type or (x_kind == MAPPING and y_kind == MAPPING):
         return True
-    if x_kind == _NAMEDTUPLE and y_kind == _NAMEDTUPLE:
+    if x_kind == NAMEDTUPLE and y_kind == NAMEDTUPLE:
         return _same_namedtuples(x, y)
-    if x_kind >= _COMPOSITE and y_kind >= _COMPOSITE:
+    if x_kind >= COMPOSITE and y_kind >= COMPOSITE:
         return x_kind != y_kind  # A composite tensor and a spec; the specs are compared after.
     return isinstance(x, list) and isinstance(y, list)
 
@@ -280,7 +158,7 @@ def _same_namedtuples(x: Any, y: Any) -> bool:
 
 
 def _compare_specs(x: Any, y: Any) -> None:
-    specs = [v._type_spec if _kind(v) == _COMPOSITE else v for v in (x, y)]
+    specs = [v._type_spec if kind_of(v) == COMPOSITE else v for v in (x, y)]
     try:
         specs[0].most_specific_compatible_type(specs[1])
     except (TypeError, ValueError, AttributeError) as e:
@@ -295,11 +173,11 @@ def pack_sequence_as(structure: Any, flat_sequence: Any, expand_composites: bool
     Raises TypeError: `flat_sequence` is not a sequence.  ValueError: it has not as many elements
     as `structure` has leaves.
     """
-    top = _top(expand_composites)
-    if not 0 < _kind(flat_sequence) <= top:
+    top = last_kind(expand_composites)
+    if not 0 < kind_of(flat_sequence) <= top:
         raise TypeError(f"flat_sequence must be a sequence, got {flat_sequence!r}")
     leaves = list(flat_sequence)
-    if not 0 < _kind(structure) <= top:
+    if not 0 < kind_of(structure) <= top:
         if len(leaves) != 1:
             raise ValueError(
                 f"Structure is a scalar but len(flat_sequence) == {len(leaves)}, which is not 1"
@@ -322,10 +200,10 @@ def pack_sequence_as(structure: Any, flat_sequence: Any, expand_composites: bool
 
 def _pack(structure: Any, leaves: Iterator, top: int) -> Any:
     children = []
-    for child in _values(structure, _kind(structure)):
-        nested = 0 < _kind(child) <= top
+    for child in children_of(structure, kind_of(structure)):
+        nested = 0 < kind_of(child) <= top
         children.append(_pack(child, leaves, top) if nested else next(leaves))
-    return _rebuild(structure, children)
+    return rebuild(structure, children)
 
 
 def map_structure(func: Callable, *structure: Any, **kwargs: Any) -> Any:
@@ -390,14 +268,14 @@ def assert_shallow_structure(
     Raises TypeError: types differ, or a leaf where a structure is needed.  ValueError: lengths or
     keys differ.
     """
-    top = _top(expand_composites)
+    top = last_kind(expand_composites)
     _compare_shallow(shallow_tree, input_tree, check_types, check_subtrees_length, top)
 
 
 def _compare_shallow(
     shallow: Any, deep: Any, check_types: bool, same_length: bool, top: int
 ) -> None:
-    kind, deep_kind = _kind(shallow), _kind(deep)
+    kind, deep_kind = kind_of(shallow), kind_of(deep)
     if not 0 < kind <= top:
         return
     if not 0 < deep_kind <= top:
@@ -406,7 +284,7 @@ def _compare_shallow(
             f"Input has type: {type(deep)}."
         )
     same_type = isinstance(deep, type(shallow)) or _same_type(shallow, kind, deep, deep_kind)
-    composite = kind >= _COMPOSITE or deep_kind >= _COMPOSITE
+    composite = kind >= COMPOSITE or deep_kind >= COMPOSITE
     if (check_types or composite) and not same_type:
         raise TypeError(
             "The two structures don't have the same sequence type. Input structure has type "
@@ -417,19 +295,19 @@ def _compare_shallow(
             _compare_specs(shallow, deep)
         except _Mismatch as mismatch:
             raise ValueError(mismatch.args[1]) from None
-    elif same_length and len(_values(deep, deep_kind)) != len(_values(shallow, kind)):
+    elif same_length and len(children_of(deep, deep_kind)) != len(children_of(shallow, kind)):
         raise ValueError(
             "The two structures don't have the same sequence length. Input structure has length "
-            f"{len(_values(deep, deep_kind))}, while shallow structure has length "
-            f"{len(_values(shallow, kind))}."
+            f"{len(children_of(deep, deep_kind))}, while shallow structure has length "
+            f"{len(children_of(shallow, kind))}."
         )
-    elif len(_values(deep, deep_kind)) < len(_values(shallow, kind)):
+    elif len(children_of(deep, deep_kind)) < len(children_of(shallow, kind)):
         raise ValueError(
             "The input_tree has fewer elements than the shallow_tree. Input structure has length "
-            f"{len(_values(deep, deep_kind))}, while shallow structure has length "
-            f"{len(_values(shallow, kind))}."
+            f"{len(children_of(deep, deep_kind))}, while shallow structure has length "
+            f"{len(children_of(shallow, kind))}."
         )
-    if kind == _MAPPING:
+    if kind == MAPPING:
         absent = set(shallow) - set(deep)
         if absent:
             raise ValueError(
@@ -437,21 +315,21 @@ def _compare_shallow(
                 "shallow_tree has the following keys that are not in the input_tree: "
                 f"{sorted(absent)}."
             )
-        pairs = [(shallow[k], deep[k]) for k in _sorted_keys(shallow)]
+        pairs = [(shallow[k], deep[k]) for k in sorted_keys(shallow)]
     else:
-        pairs = list(zip(_values(shallow, kind), _values(deep, deep_kind), strict=False))
+        pairs = list(zip(children_of(shallow, kind), children_of(deep, deep_kind), strict=False))
     for shallow_child, deep_child in pairs:
         _compare_shallow(shallow_child, deep_child, check_types, same_length, top)
 
 
 def _walk_up_to(shallow: Any, deep: Any, top: int, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Yields the path of every leaf of `shallow`, and what `deep` has there."""
-    kind = _kind(shallow)
+    kind = kind_of(shallow)
     if not 0 < kind <= top:
         yield path, deep
         return
-    children = dict(_items(deep, _kind(deep)))
-    for key, child in _items(shallow, kind):
+    children = dict(items_of(deep, kind_of(deep)))
+    for key, child in items_of(shallow, kind):
         yield from _walk_up_to(child, children[key], top, (*path, key))
 
 
@@ -469,7 +347,7 @@ def flatten_with_tuple_paths_up_to(
     assert_shallow_structure(
         shallow_tree, input_tree, check_types, expand_composites, check_subtrees_length
     )
-    return list(_walk_up_to(shallow_tree, input_tree, _top(expand_composites)))
+    return list(_walk_up_to(shallow_tree, input_tree, last_kind(expand_composites)))
 
 
 def flatten_up_to(
@@ -543,7 +421,7 @@ def map_structure_with_paths(func: Callable, *structure: Any, **kwargs: Any) -> 
 
 def yield_flat_paths(nest: Any, expand_composites: bool = False) -> Iterator[Path]:
     """Yields the path of every leaf, a tuple of indices, field names and keys."""
-    for path, _ in _walk_up_to(nest, nest, _top(expand_composites)):
+    for path, _ in _walk_up_to(nest, nest, last_kind(expand_composites)):
         yield path
 
 
@@ -551,7 +429,7 @@ def flatten_with_tuple_paths(
     structure: Any, expand_composites: bool = False
 ) -> list[tuple[Path, Any]]:
     """Returns (path, leaf) for every leaf."""
-    return list(_walk_up_to(structure, structure, _top(expand_composites)))
+    return list(_walk_up_to(structure, structure, last_kind(expand_composites)))
 
 
 def flatten_with_joined_string_paths(
@@ -570,31 +448,31 @@ def get_traverse_shallow_structure(
     traverse_fn: takes a part; gives a bool, or a structure of bools for the children of the part.
     Raises TypeError: it gives anything else.
     """
-    top = _top(expand_composites)
+    top = last_kind(expand_composites)
     answer = traverse_fn(structure)
-    kind = _kind(structure)
+    kind = kind_of(structure)
     if not 0 < kind <= top:
         if not isinstance(answer, bool):
             raise TypeError(
                 f"traverse_fn returned structure: {answer} for non-structure: {structure}"
             )
         return answer
-    children = _values(structure, kind)
+    children = children_of(structure, kind)
     if isinstance(answer, bool):
         if not answer:
             return False
         answers: Any = [True] * len(children)
-    elif not 0 < _kind(answer) <= top:
+    elif not 0 < kind_of(answer) <= top:
         raise TypeError(f"traverse_fn returned a non-bool scalar: {answer} for input: {structure}")
     else:
         assert_shallow_structure(answer, structure, expand_composites=expand_composites)
-        answers = list(_values(answer, _kind(answer)))
+        answers = list(children_of(answer, kind_of(answer)))
         if not all(isinstance(a, bool) for a in answers):
             raise TypeError(
                 "traverse_fn didn't return a depth=1 structure of bools.  "
                 f"saw: {answer}  for structure: {structure}"
             )
-    return _rebuild(
+    return rebuild(
         structure,
         [
             get_traverse_shallow_structure(traverse_fn, child, expand_composites) if go else False

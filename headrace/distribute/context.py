@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from headrace.api.export import export
-from headrace.api.variable_base import VariableAggregation
+from headrace.api.variable_arguments import VariableAggregation
 from headrace.core import device_spec
 from headrace.graph import default
 

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from headrace.api import variable_scope
 from headrace.api.custom_gradient import custom_gradient
 from headrace.api.export import export
+from headrace.api.get_variable import get_variable_scope
+from headrace.api.variable_scope import variable_creator_scope, variable_scope
 from headrace.core import dtypes, nest
 from headrace.distribute import context
 from headrace.distribute.values import local_values, regroup, select_replica
@@ -130,7 +131,7 @@ class _Replica(threading.Thread):
         with default.init_scope():
             self._outer_graph = default.get_default_graph()
         self._creators = self.graph._variable_creator_stack
-        self._scope = variable_scope.get_variable_scope()
+        self._scope = get_variable_scope()
         name = self.graph.get_name_scope()
         self._name = f"{name}/" if name else ""
         if index:
@@ -159,7 +160,7 @@ class _Replica(threading.Thread):
         scopes = self.graph._scopes
         self.asked = (merge_fn, args, kwargs)
         self.name_scope = self.graph.get_name_scope()
-        self.variable_scope = variable_scope.get_variable_scope()
+        self.variable_scope = get_variable_scope()
         self.control_inputs = [op for block in scopes.control for op in block.control_inputs]
         self._wait()
         return self.answer
@@ -194,10 +195,8 @@ class _Replica(threading.Thread):
             blocks.enter_context(_ThreadedContext(self.strategy, self))
             blocks.enter_context(self.graph.device(self.device))
             blocks.enter_context(self.graph.name_scope(self._name or None))
-            blocks.enter_context(
-                variable_scope.variable_scope(self._scope, reuse=True if self.index else None)
-            )
-            blocks.enter_context(variable_scope.variable_creator_scope(self.creator))
+            blocks.enter_context(variable_scope(self._scope, reuse=True if self.index else None))
+            blocks.enter_context(variable_creator_scope(self.creator))
             self.result = self.call()
 
 
@@ -254,7 +253,7 @@ def _merge(strategy: Any, devices: Sequence[str], replicas: list[_Replica]) -> N
     with (
         graph.name_scope(f"{first.name_scope}/" if first.name_scope else None),
         graph.control_dependencies(before),
-        variable_scope.variable_scope(first.variable_scope),
+        variable_scope(first.variable_scope),
     ):
         result = merge_fn(strategy, *args, **kwargs)
     for replica in replicas:

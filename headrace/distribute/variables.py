@@ -11,7 +11,7 @@ from headrace.api import math_ops
 from headrace.api.control_flow_basic import group
 from headrace.api.framework import GraphKeys
 from headrace.api.resource_variable import BaseResourceVariable
-from headrace.api.variable_base import (
+from headrace.api.variable_arguments import (
     VariableAggregation,
     VariableSynchronization,
     checked_modes,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.core import dtypes, nest
+from headrace.core import dtypes, structures
 from headrace.core.reference import Reference
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import default, raw
@@ -287,7 +287,7 @@ class SparseTensorSpec(BatchableTypeSpec):
         return SparseTensor
 
 
-nest.register_composite_tensor(SparseTensor)
-nest.register_type_spec(SparseTensorSpec)
+structures.register_composite_tensor(SparseTensor)
+structures.register_type_spec(SparseTensorSpec)
 for _class in (SparseTensor, SparseTensorValue):
     register_type_spec_from_value_converter(_class, SparseTensorSpec.from_value)

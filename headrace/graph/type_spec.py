@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.core import dtypes, nest
+from headrace.core import dtypes, nest, structures
 from headrace.core.dtypes import DType
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph.constant_value import constant_value_as_shape
@@ -443,8 +443,8 @@ def _spec_of_indexed_slices(value: IndexedSlices) -> IndexedSlicesSpec:
 
 
 IndexedSlices._type_spec = property(_spec_of_indexed_slices)  # type: ignore[attr-defined]
-nest.register_composite_tensor(IndexedSlices)
-nest.register_type_spec(IndexedSlicesSpec)
+structures.register_composite_tensor(IndexedSlices)
+structures.register_type_spec(IndexedSlicesSpec)
 
 _converters: list[tuple[type, Callable[[Any], TypeSpec], bool]] = []
 

@@ -20,7 +20,7 @@ from headrace.api.while_loop import while_loop
 from headrace.core import dtypes, nest
 from headrace.graph import convert, default, raw
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn import swap_batch_and_time
+from headrace.layers.rnn_step import swap_batch_and_time
 from headrace.session.session import Session
 
 # ---- types of numbers

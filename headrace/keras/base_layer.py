@@ -9,7 +9,7 @@ from headrace.api import init_ops
 from headrace.api.export import PUBLIC, export
 from headrace.api.framework import name_scope
 from headrace.api.source import placeholder
-from headrace.api.variable_base import VariableAggregation, VariableSynchronization
+from headrace.api.variable_arguments import VariableAggregation, VariableSynchronization
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import as_shape
 from headrace.graph import convert

@@ -18,7 +18,7 @@ from headrace.keras.backend import row_count
 from headrace.keras.base_layer import Layer
 from headrace.layers.layer_base import LayerBase, accepts
 from headrace.layers.named import config_of_initializer, initializer_named
-from headrace.layers.rnn_cell import zeros_of_size
+from headrace.layers.rnn_cell_base import zeros_of_size
 
 _WEIGHTS = ("kernel", "recurrent", "bias")
 

@@ -22,3 +22,6 @@ from headrace.layers import (
 from headrace.layers import (
     rnn_cell_wrappers as rnn_cell_wrappers,
 )
+from headrace.layers import (
+    static_rnn as static_rnn,
+)

@@ -8,8 +8,9 @@ from typing import Any
 from headrace.api.export import export
 from headrace.api.framework import GraphKeys
 from headrace.api.framework import name_scope as open_name_scope
-from headrace.api.variable_base import VariableAggregation, VariableSynchronization
-from headrace.api.variable_scope import VariableScope, get_variable, variable_scope
+from headrace.api.get_variable import VariableScope, get_variable
+from headrace.api.variable_arguments import VariableAggregation, VariableSynchronization
+from headrace.api.variable_scope import variable_scope
 from headrace.core import dtypes, nest
 from headrace.graph import default
 from headrace.layers.layer_base import LayerBase, accepts, snake_case, unique_layer_name

@@ -1,4 +1,4 @@
-"""Recurrent networks: cells driven over sequences, unrolled (`static_rnn`) or in a loop (`dynamic_rnn`, `raw_rnn`)."""
+"""Recurrent networks in a loop: `dynamic_rnn` over the steps of its inputs, `raw_rnn` as a function steers it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.api import array_ops, join_ops
-from headrace.api.cond import cond
 from headrace.api.export import PUBLIC, export
 from headrace.api.framework import control_dependencies
 from headrace.api.gather_ops import reverse_sequence
-from headrace.api.mask_ops import where
 from headrace.api.math_ops import cast
 from headrace.api.reduction import reduce_all, reduce_max, reduce_min
 from headrace.api.source import identity
@@ -22,143 +20,16 @@ from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, raw
 from headrace.graph.constant_value import constant_value
 from headrace.graph.tensor import Tensor
-from headrace.layers.layer_base import LayerBase
-from headrace.layers.rnn_cell import (
-    RNNCell,
-    assert_like_rnncell,
-    static_shape,
-    zeros_of_size,
+from headrace.layers.rnn_cell_base import assert_like_rnncell, static_shape, zeros_of_size
+from headrace.layers.rnn_step import (
+    first_state,
+    kept_where,
+    masked_step,
+    output_type,
+    size_along,
+    swap_batch_and_time,
+    wraps_its_state,
 )
-
-# ---- what the kinds of networks share
-
-
-def swap_batch_and_time(x: Tensor) -> Tensor:
-    """`x` with its first two axes exchanged; `x` itself where it has fewer."""
-    dims = x._dims
-    if dims is not None and len(dims) < 2:
-        return x
-    if dims is not None:
-        return array_ops.transpose(x, [1, 0, *range(2, len(dims))])
-    perm = raw.ConcatV2([[1, 0], raw.Range(2, raw.Rank(x), 1)], 0)
-    return array_ops.transpose(x, perm)
-
-
-def _batch_size(flat_input: list[Tensor], axis: int) -> Any:
-    """The size along `axis`: an int where some input knows it, else a tensor."""
-    for tensor in flat_input:
-        if tensor._dims is not None:
-            if len(tensor._dims) <= axis:
-                raise ValueError(f"Expected input tensor {tensor} to have rank at least {axis + 1}")
-            if tensor._dims[axis] is not None:
-                return tensor._dims[axis]
-    return array_ops.shape(flat_input[0])[axis]
-
-
-def best_effort_batch_size(flat_input: list[Tensor]) -> Any:
-    """The batch size of inputs [time, batch, ...]: an int where some input knows it, else a tensor."""
-    return _batch_size(flat_input, 1)
-
-
-def _state_type(explicit: Any, state: Any) -> Any:
-    """The type of outputs: as given, else that of all parts of the state. Raises ValueError: none, or several."""
-    if explicit is not None:
-        return explicit
-    if not nest.is_nested(state):
-        return state.dtype
-    types = [t.dtype for t in nest.flatten(state)]
-    if not types:
-        raise ValueError("Unable to infer dtype from empty state.")
-    if any(t != types[0] for t in types):
-        raise ValueError(
-            "State has tensors of different inferred_dtypes. Unable to infer a single representative dtype."
-        )
-    return types[0]
-
-
-def _is_keras_cell(cell: Any) -> bool:
-    """Whether the cell wraps its state in a list, as Keras' cells do."""
-    return (
-        isinstance(cell, LayerBase)
-        and not isinstance(cell, RNNCell)
-        and getattr(cell, "zero_state", None) is None
-    )
-
-
-def _first_state(cell: Any, batch_size: Any, dtype: Any) -> Any:
-    if not dtype:
-        raise ValueError("If there is no initial_state, you must give a dtype.")
-    if getattr(cell, "get_initial_state", None) is not None:
-        return cell.get_initial_state(inputs=None, batch_size=batch_size, dtype=dtype)
-    return cell.zero_state(batch_size, dtype)
-
-
-def _kept_where(finished: Tensor, old: Any, new: Any) -> Any:
-    """`new`, but `old` for the rows that are finished; arrays and scalars are new."""
-
-    def leaf(before: Any, after: Any) -> Any:
-        if isinstance(before, TensorArray) or before._dims == ():
-            return after
-        return where(finished, before, after)
-
-    return nest.map_structure(leaf, old, new)
-
-
-def _step(
-    time: Any,
-    lengths: Tensor,
-    shortest: Tensor,
-    longest: Tensor,
-    zero_output: Any,
-    state: Any,
-    call_cell: Callable[[], Any],
-    skip_conditionals: bool = False,
-) -> tuple[Any, Any]:
-    """One step: beyond its length a sequence gives zeros and keeps its state.
-
-    skip_conditionals: the cell is called in any case; else not where all sequences are at their ends.
-    """
-
-    def called() -> tuple[Any, Any]:
-        output, new_state = call_cell()
-        nest.assert_same_structure(zero_output, output)
-        nest.assert_same_structure(state, new_state)
-        return output, new_state
-
-    def masked(output: Any, new_state: Any) -> list[Any]:
-        finished = raw.GreaterEqual(time, lengths)
-        output = _kept_where(finished, zero_output, output)
-        return nest.flatten(output) + nest.flatten(_kept_where(finished, state, new_state))
-
-    def some() -> list[Any]:
-        output, new_state = called()
-        return cond(
-            raw.Less(time, shortest),
-            lambda: nest.flatten(output) + nest.flatten(new_state),
-            lambda: masked(output, new_state),
-            strict=True,
-        )
-
-    count = len(nest.flatten(zero_output))
-    if skip_conditionals:
-        flat = masked(*called())
-    else:
-        flat = cond(
-            raw.GreaterEqual(time, longest),
-            lambda: nest.flatten(zero_output) + nest.flatten(state),
-            some,
-            strict=True,
-        )
-    for new, old in zip(flat, nest.flatten(zero_output) + nest.flatten(state), strict=True):
-        if not isinstance(new, TensorArray):
-            new.set_shape(old.shape)
-    return (
-        nest.pack_sequence_as(zero_output, flat[:count]),
-        nest.pack_sequence_as(state, flat[count:]),
-    )
-
-
-# ---- dynamic_rnn
 
 
 @export("nn.dynamic_rnn")
@@ -193,14 +64,14 @@ def dynamic_rnn(
                     f"sequence_length must be a vector of length batch_size, but saw shape: {sequence_length.shape}"
                 )
             sequence_length = identity(cast(sequence_length, dtypes.int32), name="sequence_length")
-        batch_size = _batch_size(flat, 1)
+        batch_size = size_along(flat, 1)
         if initial_state is not None:
             state = nest.map_structure(
                 lambda s: s if isinstance(s, TensorArray) else convert.convert_to_tensor(s),
                 initial_state,
             )
         else:
-            state = _first_state(cell, batch_size, dtype)
+            state = first_state(cell, batch_size, dtype)
         if sequence_length is not None:
             sequence_length = _checked_lengths(sequence_length, batch_size)
         outputs, state = _loop(
@@ -271,7 +142,7 @@ def _loop(
     sizes = nest.flatten(cell.output_size)
     steps = array_ops.shape(flat_input[0])[0]
     known_steps, known_batch = _check_sizes(flat_input)
-    kind = _state_type(dtype, state)
+    kind = output_type(dtype, state)
     zero_output = nest.pack_sequence_as(
         cell.output_size, [zeros_of_size(batch_size, size, kind) for size in sizes]
     )
@@ -293,7 +164,7 @@ def _loop(
         TensorArray(x.dtype, size=steps, element_shape=x.shape[1:], name=f"input_{i}").unstack(x)
         for i, x in enumerate(flat_input)
     )
-    wraps_state = _is_keras_cell(cell)
+    wraps_state = wraps_its_state(cell)
 
     def step(time: Tensor, arrays: tuple[TensorArray, ...], state: Any) -> Any:
         parts = [a.read(time) for a in sources]
@@ -305,7 +176,7 @@ def _loop(
         if lengths is None:
             output, new_state = cell(now, state)
         else:
-            output, new_state = _step(
+            output, new_state = masked_step(
                 time,
                 lengths,
                 shortest,
@@ -422,7 +293,7 @@ def raw_rnn(
             if first_loop_state is not None
             else convert.constant_from_value(0, dtypes.int32, None)
         )
-        batch_size = _batch_size(flat_input, 0)
+        batch_size = size_along(flat_input, 0)
         known_batch = batch_size if isinstance(batch_size, int) else None
         nest.assert_same_structure(state, cell.state_size)
         state = nest.map_structure(
@@ -475,8 +346,8 @@ def raw_rnn(
             nest.assert_same_structure(arrays, emit)
             if next_loop_state is not None:
                 loop_state = next_loop_state
-            emit = _kept_where(finished, zero_emit, emit)
-            next_state = _kept_where(finished, state, next_state)
+            emit = kept_where(finished, zero_emit, emit)
+            next_state = kept_where(finished, state, next_state)
             arrays = nest.map_structure(lambda a, e: a.write(time, e), arrays, emit)
             return (
                 next_time,
@@ -503,177 +374,3 @@ def _static(size: Any) -> Any:
         return size
     value = constant_value(size)
     return TensorShape(None) if value is None else TensorShape(value.tolist())
-
-
-# ---- unrolled networks
-
-
-@export("nn.static_rnn")
-def static_rnn(
-    cell: Any,
-    inputs: Any,
-    initial_state: Any = None,
-    dtype: Any = None,
-    sequence_length: Any = None,
-    scope: Any = None,
-) -> tuple[list[Any], Any]:
-    """(list of outputs, last state) of `cell` called once for each of `inputs`, a list of tensors [batch, ...].
-
-    sequence_length: as for `dynamic_rnn`; where all sequences are at their ends, the cell is not called.
-    Raises TypeError: no cell, inputs no sequence. ValueError: no inputs, unknown sizes, neither initial_state nor dtype.
-    """
-    assert_like_rnncell("cell", cell)
-    if not nest.is_nested(inputs):
-        raise TypeError("inputs must be a sequence")
-    if not inputs:
-        raise ValueError("inputs must not be empty")
-    outputs = []
-    with variable_scope(scope or "rnn") as opened:
-        flat = nest.flatten(inputs)
-        known_batch = _common_batch_size(flat)
-        batch_size = known_batch or array_ops.shape(flat[0])[0]
-        if initial_state is not None:
-            state = initial_state
-        else:
-            if not dtype:
-                raise ValueError("If no initial_state is provided, dtype must be specified")
-            state = _first_state(cell, batch_size, dtype)
-        if sequence_length is not None:
-            lengths = convert.convert_to_tensor(sequence_length, name="sequence_length")
-            if lengths._dims is not None and len(lengths._dims) != 1:
-                raise ValueError("sequence_length must be a vector of length batch_size")
-            lengths = cast(lengths, dtypes.int32)
-            shortest, longest = reduce_min(lengths), reduce_max(lengths)
-            kind = _state_type(dtype, state)
-            zero_output = nest.map_structure(
-                lambda size: zeros_of_size(batch_size, size, kind), cell.output_size
-            )
-        wraps_state = _is_keras_cell(cell)
-        if wraps_state and not nest.is_nested(state):
-            state = [state]
-        for time, now in enumerate(inputs):
-            if time > 0:
-                opened.reuse_variables()
-            if sequence_length is None:
-                output, state = cell(now, state)
-            else:
-                output, state = _step(
-                    time,
-                    lengths,
-                    shortest,
-                    longest,
-                    zero_output,
-                    state,
-                    lambda now=now, state=state: cell(now, state),
-                )
-            outputs.append(output)
-        if wraps_state and len(state) == 1:
-            state = state[0]
-        return outputs, state
-
-
-def _common_batch_size(flat: list[Tensor]) -> int | None:
-    first = flat[0].shape
-    if first.rank == 1:
-        return first._dims[0]
-    size = first.with_rank_at_least(2).dims[0]
-    for tensor in flat:
-        shape = tensor.shape.with_rank_at_least(2)
-        size = size.merge_with(shape.dims[0])
-        for i, depth in enumerate(shape._dims[1:]):
-            if depth is None:
-                raise ValueError(
-                    f"Input size (dimension {i} of inputs) must be accessible via shape inference, but saw value None."
-                )
-    return size.value
-
-
-@export("nn.static_state_saving_rnn")
-def static_state_saving_rnn(
-    cell: Any,
-    inputs: Any,
-    state_saver: Any,
-    state_name: Any,
-    sequence_length: Any = None,
-    scope: Any = None,
-) -> tuple[list[Any], Any]:
-    """As `static_rnn`, beginning with `state_saver.state(name)` and leaving the last state with `state_saver.save_state`.
-
-    state_name: a name for each part of the state, in a tuple where the state is one. The last output waits for the saving.
-    Raises ValueError: names that do not fit the state.
-    """
-    sizes = cell.state_size
-    if nest.is_nested(sizes) != nest.is_nested(state_name):
-        raise ValueError(
-            f"state_name should be the same type as cell.state_size.  state_name: {state_name}, cell.state_size: {sizes}"
-        )
-    names = nest.flatten(state_name)
-    if len(names) != len(nest.flatten(sizes)):
-        raise ValueError(
-            f"#elems(state_name) != #elems(state_size): {len(names)} vs. {len(nest.flatten(sizes))}"
-        )
-    initial = nest.pack_sequence_as(sizes, [state_saver.state(n) for n in names])
-    outputs, state = static_rnn(
-        cell, inputs, initial_state=initial, sequence_length=sequence_length, scope=scope
-    )
-    saved = [state_saver.save_state(n, s) for n, s in zip(names, nest.flatten(state), strict=True)]
-    with control_dependencies(saved):
-        outputs[-1] = nest.map_structure(identity, outputs[-1])
-        state = nest.map_structure(identity, state)
-    return outputs, state
-
-
-def _reversed_list(steps: list[Any], lengths: Any) -> list[Any]:
-    """The steps of sequences in reverse order, each sequence by itself up to its length."""
-    if lengths is None:
-        return list(reversed(steps))
-    columns = []
-    for column in zip(*(nest.flatten(s) for s in steps), strict=True):
-        turned = reverse_sequence(
-            input=join_ops.stack(list(column)), seq_lengths=lengths, seq_axis=0, batch_axis=1
-        )
-        columns.append(join_ops.unstack(turned, num=len(steps)))
-    return [
-        nest.pack_sequence_as(step, list(parts))
-        for step, parts in zip(steps, zip(*columns, strict=True), strict=True)
-    ]
-
-
-@export("nn.static_bidirectional_rnn")
-def static_bidirectional_rnn(
-    cell_fw: Any,
-    cell_bw: Any,
-    inputs: Any,
-    initial_state_fw: Any = None,
-    initial_state_bw: Any = None,
-    dtype: Any = None,
-    sequence_length: Any = None,
-    scope: Any = None,
-) -> tuple[list[Any], Any, Any]:
-    """(outputs of both cells side by side, last state, last state backwards) of two cells, one from each end."""
-    assert_like_rnncell("cell_fw", cell_fw)
-    assert_like_rnncell("cell_bw", cell_bw)
-    if not nest.is_nested(inputs):
-        raise TypeError("inputs must be a sequence")
-    if not inputs:
-        raise ValueError("inputs must not be empty")
-    with variable_scope(scope or "bidirectional_rnn"):
-        with variable_scope("fw") as forward_scope:
-            output_fw, state_fw = static_rnn(
-                cell_fw, inputs, initial_state_fw, dtype, sequence_length, scope=forward_scope
-            )
-        with variable_scope("bw") as backward_scope:
-            output_bw, state_bw = static_rnn(
-                cell_bw,
-                _reversed_list(inputs, sequence_length),
-                initial_state_bw,
-                dtype,
-                sequence_length,
-                scope=backward_scope,
-            )
-    output_bw = _reversed_list(output_bw, sequence_length)
-    joined = [
-        join_ops.concat([f, b], 1)
-        for f, b in zip(nest.flatten(output_fw), nest.flatten(output_bw), strict=True)
-    ]
-    return nest.pack_sequence_as(output_fw, joined), state_fw, state_bw

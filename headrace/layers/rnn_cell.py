@@ -5,22 +5,19 @@ from __future__ import annotations
 import collections
 from typing import Any
 
-from headrace.api import array_ops, init_ops, join_ops, slicing
+from headrace.api import init_ops, join_ops, slicing
 from headrace.api.clip_ops import clip_by_value
 from headrace.api.export import PUBLIC, export
-from headrace.api.framework import GraphKeys, name_scope
+from headrace.api.framework import name_scope
 from headrace.api.logging import warning
 from headrace.api.math_ops import sigmoid
 from headrace.api.matmul_ops import matmul
 from headrace.api.nn_ops import bias_add
-from headrace.api.partitioned_variables import PartitionedVariable, fixed_size_partitioner
-from headrace.api.variable_scope import get_variable_scope, variable_scope
+from headrace.api.partitioned_variables import fixed_size_partitioner
+from headrace.api.variable_scope import variable_scope
 from headrace.core import dtypes, nest
-from headrace.core.tensor_shape import TensorShape, as_shape
-from headrace.graph import convert, default, raw
-from headrace.graph.constant_value import constant_value
+from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
-from headrace.layers.base import Layer
 from headrace.layers.layer_base import LayerBase
 from headrace.layers.named import (
     activation_named,
@@ -28,206 +25,15 @@ from headrace.layers.named import (
     initializer_named,
     name_of_activation,
 )
+from headrace.layers.rnn_cell_base import (
+    LayerRNNCell,
+    RNNCell,
+    check_type,
+    check_types,
+    demand_matrices,
+)
 
 tanh = PUBLIC["tanh"]
-
-
-# ---- sizes and states
-
-
-def assert_like_rnncell(argument: str, cell: Any) -> None:
-    """Raises TypeError unless `cell` has what a cell needs: sizes, a state to begin with, and to be callable."""
-    missing = [
-        f"'{n}' property is missing" for n in ("output_size", "state_size") if not _has(cell, n)
-    ]
-    if not (_has(cell, "zero_state") or _has(cell, "get_initial_state")):
-        missing.append("either 'zero_state' or 'get_initial_state' method is required")
-    if not callable(cell):
-        missing.append("is not callable")
-    if missing:
-        raise TypeError(
-            f"The argument {argument!r} ({cell}) is not an RNNCell: {', '.join(missing)}."
-        )
-
-
-def _has(obj: Any, name: str) -> bool:
-    # Not hasattr(cell, ...): a property may well raise NotImplementedError, which only says that it is there.
-    try:
-        getattr(obj, name)
-    except AttributeError:
-        return False
-    return True
-
-
-def static_shape(batch_size: Any, size: Any) -> TensorShape:
-    """The shape [batch_size, size...] as far as it is known; each an int, a shape, a tensor or None."""
-    return _known(batch_size).concatenate(_known(size))
-
-
-def _known(size: Any) -> TensorShape:
-    if isinstance(size, Tensor):
-        value = constant_value(size)
-        if value is None:
-            return TensorShape([None]) if size._dims == () else TensorShape(None)
-        return TensorShape([int(v) for v in value.reshape(-1)])
-    return TensorShape([None]) if size is None else as_shape(size if _is_many(size) else [size])
-
-
-def _is_many(size: Any) -> bool:
-    return isinstance(size, (TensorShape, list, tuple))
-
-
-def zeros_of_size(batch_size: Any, size: Any, dtype: Any) -> Tensor:
-    """Zeros of shape [batch_size, size...]; batch_size and size each an int, a shape or a tensor."""
-    known = static_shape(batch_size, size)
-    if known.is_fully_defined():
-        return array_ops.zeros(known, dtype)
-    parts = [_as_vector(part) for part in (batch_size, size)]
-    value = array_ops.zeros(raw.ConcatV2(parts, 0), dtype)
-    value.set_shape(known)
-    return value
-
-
-def _as_vector(size: Any) -> Tensor:
-    if isinstance(size, Tensor):
-        size = size if size.dtype == dtypes.int32 else raw.Cast(size, DstT=dtypes.int32)
-        return raw.Reshape(size, [-1]) if size._dims == () else size
-    return convert.convert_to_tensor(_known(size).as_list(), dtypes.int32)
-
-
-def _check_type(dtype: Any) -> None:
-    if dtype is None:
-        return
-    dtype = dtypes.as_dtype(dtype)
-    if not (dtype.is_floating or dtype.is_complex):
-        raise ValueError(f"RNN cell only supports floating point inputs, but saw dtype: {dtype!r}")
-
-
-def _check_types(*values: Any) -> None:
-    for tensor in nest.flatten(values):
-        _check_type(tensor.dtype)
-
-
-# ---- the base of all cells
-
-
-@export("nn.rnn_cell.RNNCell")
-class RNNCell(Layer):
-    """One step of a recurrent network: `output, new_state = cell(inputs, state)`.
-
-    Subclasses say `state_size` and `output_size` (an int, a TensorShape, or a structure of these: the sizes behind the
-    batch's) and compute in `call`, where they may use `tf.get_variable`.
-    """
-
-    def __init__(
-        self, trainable: bool = True, name: str | None = None, dtype: Any = None, **kwargs: Any
-    ) -> None:
-        super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
-        self._is_tf_rnn_cell = True
-
-    def __call__(self, inputs: Any, state: Any, scope: Any = None) -> tuple[Any, Any]:
-        """The output and the new state for `inputs` and `state`. scope: where variables live, by default the cell's name."""
-        if scope is not None:
-            with variable_scope(scope, custom_getter=self._noted) as opened:
-                return super().__call__(inputs, state, scope=opened)
-        opened = getattr(self, "rnncell_scope", None)
-        if opened is None:
-            opened = self.rnncell_scope = variable_scope(
-                get_variable_scope(), custom_getter=self._noted
-            )
-        with opened:
-            return super().__call__(inputs, state)
-
-    def _noted(self, getter: Any, *args: Any, **kwargs: Any) -> Any:
-        """A variable that `call` asks for becomes one of the cell's."""
-        variable = getter(*args, **kwargs)
-        trained = default.get_default_graph().get_collection(GraphKeys.TRAINABLE_VARIABLES)
-        first = next(iter(variable)) if isinstance(variable, PartitionedVariable) else variable
-        trainable = any(first is v for v in trained)
-        kept = self._trainable_weights if trainable else self._non_trainable_weights
-        if all(variable is not v for v in kept):
-            kept.append(variable)
-        return variable
-
-    @property
-    def state_size(self) -> Any:
-        """The sizes of the state."""
-        raise NotImplementedError("Abstract method")
-
-    @property
-    def output_size(self) -> Any:
-        """The sizes of the output."""
-        raise NotImplementedError("Abstract method")
-
-    def build(self, _: Any) -> None:
-        """Nothing: variables are made in `call`."""
-
-    def get_initial_state(
-        self, inputs: Any = None, batch_size: Any = None, dtype: Any = None
-    ) -> Any:
-        """The state to begin with, for the batch size and type given or those of `inputs`: zeros.
-
-        Raises ValueError: they are not given, or contradict the inputs.
-        """
-        if inputs is not None:
-            inputs = convert.convert_to_tensor(inputs, name="inputs")
-            size = inputs._dims[0] if inputs._dims else None
-            if batch_size is not None:
-                known = constant_value(batch_size) if isinstance(batch_size, Tensor) else batch_size
-                if known != size:
-                    raise ValueError(
-                        "batch size from input tensor is different from the input param. Input tensor batch: "
-                        f"{size}, batch_size: {batch_size}"
-                    )
-            if dtype is not None and inputs.dtype != dtype:
-                raise ValueError(
-                    f"dtype from input tensor is different from the input param. Input tensor dtype: {inputs.dtype}, dtype: "
-                    f"{dtype}"
-                )
-            batch_size = size or array_ops.shape(inputs)[0]
-            dtype = inputs.dtype
-        if batch_size is None or dtype is None:
-            raise ValueError(
-                f"batch_size and dtype cannot be None while constructing initial state: batch_size={batch_size}, dtype={dtype}"
-            )
-        return self.zero_state(batch_size, dtype)
-
-    def zero_state(self, batch_size: Any, dtype: Any) -> Any:
-        """Zeros of shape [batch_size, size...] for each size of `state_size`, in its structure."""
-        with name_scope(f"{type(self).__name__}ZeroState", values=[batch_size]):
-            return nest.map_structure(
-                lambda size: zeros_of_size(batch_size, size, dtype), self.state_size
-            )
-
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` makes an equal cell of."""
-        return super().get_config()
-
-
-class LayerRNNCell(RNNCell):
-    """A cell that makes its variables in `build`, as layers do."""
-
-    def __call__(
-        self, inputs: Any, state: Any, scope: Any = None, *args: Any, **kwargs: Any
-    ) -> tuple[Any, Any]:
-        """The output and the new state for `inputs` and `state`."""
-        return Layer.__call__(self, inputs, state, *args, scope=scope, **kwargs)
-
-    def _depth_of(self, input_shape: Any) -> int:
-        shape = as_shape(input_shape).as_list()
-        if shape[-1] is None:
-            raise ValueError(f"Expected inputs.shape[-1] to be known, saw shape: {shape}")
-        _check_type(self.dtype)
-        return shape[-1]
-
-    def _zeros(self) -> Any:
-        return init_ops.Zeros(dtype=self.dtype or dtypes.float32)
-
-
-def _demand_matrices(cell: Layer) -> None:
-    from headrace.layers.input_spec import InputSpec
-
-    cell.input_spec = InputSpec(ndim=2)
 
 
 @export("nn.rnn_cell.BasicRNNCell")
@@ -247,8 +53,8 @@ class BasicRNNCell(LayerRNNCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(_reuse=reuse, name=name, dtype=dtype, **kwargs)
-        _check_type(self.dtype)
-        _demand_matrices(self)
+        check_type(self.dtype)
+        demand_matrices(self)
         self._num_units = num_units
         self._activation = activation_named(activation) if activation else tanh
 
@@ -271,7 +77,7 @@ class BasicRNNCell(LayerRNNCell):
 
     def call(self, inputs: Any, state: Any) -> tuple[Tensor, Tensor]:
         """One step: the new state, twice."""
-        _check_types(inputs, state)
+        check_types(inputs, state)
         gates = bias_add(matmul(join_ops.concat([inputs, state], 1), self._kernel), self._bias)
         output = self._activation(gates)
         return output, output
@@ -306,8 +112,8 @@ class GRUCell(LayerRNNCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(_reuse=reuse, name=name, dtype=dtype, **kwargs)
-        _check_type(self.dtype)
-        _demand_matrices(self)
+        check_type(self.dtype)
+        demand_matrices(self)
         self._num_units = num_units
         self._activation = activation_named(activation) if activation else tanh
         self._kernel_initializer = initializer_named(kernel_initializer)
@@ -347,7 +153,7 @@ class GRUCell(LayerRNNCell):
 
     def call(self, inputs: Any, state: Any) -> tuple[Tensor, Tensor]:
         """One step: the new state, twice."""
-        _check_types(inputs, state)
+        check_types(inputs, state)
         gates = matmul(join_ops.concat([inputs, state], 1), self._gate_kernel)
         value = sigmoid(bias_add(gates, self._gate_bias))
         r, u = join_ops.split(value=value, num_or_size_splits=2, axis=1)
@@ -404,10 +210,10 @@ class BasicLSTMCell(LayerRNNCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(_reuse=reuse, name=name, dtype=dtype, **kwargs)
-        _check_type(self.dtype)
+        check_type(self.dtype)
         if not state_is_tuple:
             warning(_CONCATENATED, self)
-        _demand_matrices(self)
+        demand_matrices(self)
         self._num_units = num_units
         self._forget_bias = forget_bias
         self._state_is_tuple = state_is_tuple
@@ -434,7 +240,7 @@ class BasicLSTMCell(LayerRNNCell):
 
     def call(self, inputs: Any, state: Any) -> tuple[Tensor, Any]:
         """One step: h, and (c, h)."""
-        _check_types(inputs, state)
+        check_types(inputs, state)
         if self._state_is_tuple:
             c, h = state
         else:
@@ -491,10 +297,10 @@ class LSTMCell(LayerRNNCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(_reuse=reuse, name=name, dtype=dtype, **kwargs)
-        _check_type(self.dtype)
+        check_type(self.dtype)
         if not state_is_tuple:
             warning(_CONCATENATED, self)
-        _demand_matrices(self)
+        demand_matrices(self)
         self._num_units = num_units
         self._use_peepholes = use_peepholes
         self._cell_clip = cell_clip
@@ -552,7 +358,7 @@ class LSTMCell(LayerRNNCell):
 
     def call(self, inputs: Any, state: Any) -> tuple[Tensor, Any]:
         """One step: h, and (c, h)."""
-        _check_types(inputs, state)
+        check_types(inputs, state)
         if self._state_is_tuple:
             c_before, h_before = state
         else:

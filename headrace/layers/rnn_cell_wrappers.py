@@ -18,7 +18,8 @@ from headrace.core.tensor_shape import as_shape
 from headrace.graph import convert
 from headrace.graph.constant_value import constant_value
 from headrace.layers.layer_base import LayerBase
-from headrace.layers.rnn_cell import LSTMStateTuple, RNNCell, assert_like_rnncell
+from headrace.layers.rnn_cell import LSTMStateTuple
+from headrace.layers.rnn_cell_base import RNNCell, assert_like_rnncell
 
 
 class _Wrapper(RNNCell):

@@ -202,5 +202,8 @@ from headrace.ops import (
     tensor_list as tensor_list,
 )
 from headrace.ops import (
+    tensor_list_joins as tensor_list_joins,
+)
+from headrace.ops import (
     training as training,
 )

@@ -140,9 +140,9 @@ def init_from_checkpoint(
 
 
 def _variables_by_name() -> dict[str, Any]:
-    from headrace.api.variable_scope import _get_default_variable_store
+    from headrace.api.get_variable import get_default_variable_store
 
-    return _get_default_variable_store()._vars
+    return get_default_variable_store()._vars
 
 
 def _is_variable_or_list(value: Any) -> bool:

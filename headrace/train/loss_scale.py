@@ -14,7 +14,8 @@ from headrace.api.cond import cond
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
 from headrace.api.math_ops import cast
-from headrace.api.variable_base import Variable, VariableAggregation
+from headrace.api.variable_arguments import VariableAggregation
+from headrace.api.variable_base import Variable
 from headrace.core import dtypes, nest
 from headrace.distribute import context as distribution
 from headrace.distribute.context import ReduceOp

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.api import variable_scope
 from headrace.api.array_ops import shape as shape_of
 from headrace.api.array_ops import zeros
+from headrace.api.get_variable import get_variable, get_variable_scope
 from headrace.api.init_ops import Zeros
 from headrace.api.resource_variable import BaseResourceVariable
 from headrace.api.variable_base import Variable
+from headrace.api.variable_scope import variable_scope
 from headrace.distribute.context import get_strategy
 from headrace.graph import convert
 
@@ -17,11 +18,11 @@ from headrace.graph import convert
 def _create_slot_variable(
     primary: Any, value: Any, validate_shape: bool, shape: Any, dtype: Any
 ) -> Any:
-    scope = variable_scope.get_variable_scope()
+    scope = get_variable_scope()
     partitioner = scope.partitioner
     scope.set_partitioner(None)
     is_variable = isinstance(primary, Variable)
-    slot = variable_scope.get_variable(
+    slot = get_variable(
         "",
         initializer=value,
         trainable=False,
@@ -46,7 +47,7 @@ def _create_slot_variable(
 def create_slot(primary: Any, val: Any, name: str, colocate_with_primary: bool = True) -> Any:
     """A slot of `primary` with the initial value `val`, a tensor."""
     val = convert.convert_to_tensor(val)
-    with variable_scope.variable_scope(None, f"{primary.op.name}/{name}"):
+    with variable_scope(None, f"{primary.op.name}/{name}"):
         validate_shape = val.get_shape().is_fully_defined()
         if not colocate_with_primary:
             return _create_slot_variable(primary, val, validate_shape, None, None)
@@ -64,7 +65,7 @@ def create_slot_with_initializer(
 ) -> Any:
     """A slot of `primary` whose initial value an initializer makes."""
     validate_shape = shape.is_fully_defined()
-    with variable_scope.variable_scope(None, f"{primary.op.name}/{name}"):
+    with variable_scope(None, f"{primary.op.name}/{name}"):
         if not colocate_with_primary:
             return _create_slot_variable(primary, initializer, validate_shape, shape, dtype)
         with get_strategy().extended.colocate_vars_with(primary):

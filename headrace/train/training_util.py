@@ -7,10 +7,11 @@ from typing import Any
 from headrace.api import logging
 from headrace.api.export import PUBLIC, export
 from headrace.api.framework import GraphKeys, device
+from headrace.api.get_variable import get_variable
 from headrace.api.init_ops import Zeros
 from headrace.api.state_ops import assign_add
-from headrace.api.variable_base import Variable, VariableAggregation
-from headrace.api.variable_scope import get_variable
+from headrace.api.variable_arguments import VariableAggregation
+from headrace.api.variable_base import Variable
 from headrace.core import dtypes
 from headrace.graph import default
 from headrace.graph.graph import Graph

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headrace.core import nest
+from headrace.core import nest, structures
 
 
 class Attrs:
@@ -39,8 +39,8 @@ class Composite:
     _type_spec = property(lambda self: Spec(len(self.parts)))
 
 
-nest.register_composite_tensor(Composite)
-nest.register_type_spec(Spec)
+structures.register_composite_tensor(Composite)
+structures.register_type_spec(Spec)
 
 
 def test_attrs_classes_keep_the_order_of_their_fields():
@@ -89,4 +89,4 @@ def test_deep_and_many_types():
     assert nest.flatten(deep) == [leaf]
     for i in range(5000):
         assert not nest.is_nested(type(f"T{i}", (), {})())
-    assert nest.is_nested([]) and len(nest._kinds) <= nest._MAX_TYPES
+    assert nest.is_nested([]) and len(structures._kinds) <= structures._MAX_TYPES

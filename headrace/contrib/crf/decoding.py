@@ -14,7 +14,7 @@ from headrace.core import dtypes
 from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
 from headrace.layers.rnn import dynamic_rnn
-from headrace.layers.rnn_cell import RNNCell
+from headrace.layers.rnn_cell_base import RNNCell
 
 
 class CrfDecodeForwardRnnCell(TagCell):

@@ -13,15 +13,15 @@ from headrace.api import array_ops
 from headrace.api.cond import cond
 from headrace.api.export import PUBLIC
 from headrace.api.gather_ops import gather, gather_nd
+from headrace.api.get_variable import get_variable
 from headrace.api.mask_ops import sequence_mask, where
 from headrace.api.math_ops import cast
 from headrace.api.reduction import reduce_logsumexp
-from headrace.api.variable_scope import get_variable
 from headrace.core import dtypes
 from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
 from headrace.layers.rnn import dynamic_rnn
-from headrace.layers.rnn_cell import RNNCell
+from headrace.layers.rnn_cell_base import RNNCell
 
 reduce_sum = PUBLIC["reduce_sum"]
 

@@ -8,9 +8,10 @@ from headrace.api import init_ops
 from headrace.api.array_ops import fill, zeros
 from headrace.api.array_ops import shape as shape_of
 from headrace.api.framework import GraphKeys
+from headrace.api.get_variable import get_variable, get_variable_scope
 from headrace.api.logging import warning
 from headrace.api.random_seed import get_seed
-from headrace.api.variable_scope import get_variable, get_variable_scope, variable_scope
+from headrace.api.variable_scope import variable_scope
 from headrace.contrib.cudnn_rnn import saveables
 from headrace.core import dtypes
 from headrace.core.tensor_shape import as_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from headrace.api.variable_scope import VariableScope
+from headrace.api.get_variable import VariableScope
 from headrace.contrib.cudnn_rnn import converters
 from headrace.graph import raw
 from headrace.graph.convert import convert_to_tensor

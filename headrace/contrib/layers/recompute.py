@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.api.custom_gradient import recomputed
+from headrace.api.get_variable import get_variable_scope
 from headrace.api.variable_base import Variable
-from headrace.api.variable_scope import get_variable_scope, variable_scope
+from headrace.api.variable_scope import variable_scope
 from headrace.graph.tensor import Tensor
 
 

@@ -102,21 +102,6 @@ from headrace.contrib.rnn.wrappers import (
 from headrace.contrib.rnn.wrappers import (
     HighwayWrapper as HighwayWrapper,
 )
-from headrace.layers.rnn import (
-    best_effort_batch_size as best_effort_input_batch_size,
-)
-from headrace.layers.rnn import (
-    static_bidirectional_rnn as static_bidirectional_rnn,
-)
-from headrace.layers.rnn import (
-    static_rnn as static_rnn,
-)
-from headrace.layers.rnn import (
-    static_state_saving_rnn as static_state_saving_rnn,
-)
-from headrace.layers.rnn import (
-    swap_batch_and_time as transpose_batch_time,
-)
 from headrace.layers.rnn_cell import (
     BasicLSTMCell as BasicLSTMCell,
 )
@@ -127,9 +112,6 @@ from headrace.layers.rnn_cell import (
     GRUCell as GRUCell,
 )
 from headrace.layers.rnn_cell import (
-    LayerRNNCell as LayerRNNCell,
-)
-from headrace.layers.rnn_cell import (
     LSTMCell as LSTMCell,
 )
 from headrace.layers.rnn_cell import (
@@ -138,9 +120,8 @@ from headrace.layers.rnn_cell import (
 from headrace.layers.rnn_cell import (
     MultiRNNCell as MultiRNNCell,
 )
-from headrace.layers.rnn_cell import (
-    RNNCell as RNNCell,
-)
+from headrace.layers.rnn_cell_base import LayerRNNCell as LayerRNNCell
+from headrace.layers.rnn_cell_base import RNNCell as RNNCell
 from headrace.layers.rnn_cell_wrappers import (
     DeviceWrapper as DeviceWrapper,
 )
@@ -150,3 +131,8 @@ from headrace.layers.rnn_cell_wrappers import (
 from headrace.layers.rnn_cell_wrappers import (
     ResidualWrapper as ResidualWrapper,
 )
+from headrace.layers.rnn_step import best_effort_batch_size as best_effort_input_batch_size
+from headrace.layers.rnn_step import swap_batch_and_time as transpose_batch_time
+from headrace.layers.static_rnn import static_bidirectional_rnn as static_bidirectional_rnn
+from headrace.layers.static_rnn import static_rnn as static_rnn
+from headrace.layers.static_rnn import static_state_saving_rnn as static_state_saving_rnn

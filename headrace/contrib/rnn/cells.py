@@ -8,21 +8,16 @@ from typing import Any
 from headrace.api import init_ops, join_ops
 from headrace.api.embedding_ops import embedding_lookup
 from headrace.api.export import PUBLIC
+from headrace.api.get_variable import get_variable
 from headrace.api.logging import warning
 from headrace.api.math_ops import sigmoid
 from headrace.api.matmul_ops import matmul
 from headrace.api.nn_ops import bias_add, dropout
-from headrace.api.variable_scope import get_variable
 from headrace.contrib.rnn.parts import linear, normalized
 from headrace.core import dtypes
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn_cell import (
-    GRUCell,
-    LSTMCell,
-    LSTMStateTuple,
-    RNNCell,
-    assert_like_rnncell,
-)
+from headrace.layers.rnn_cell import GRUCell, LSTMCell, LSTMStateTuple
+from headrace.layers.rnn_cell_base import RNNCell, assert_like_rnncell
 
 tanh = PUBLIC["tanh"]
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from headrace.api import init_ops, join_ops
 from headrace.api.export import PUBLIC
+from headrace.api.get_variable import get_variable
 from headrace.api.math_ops import sigmoid
-from headrace.api.variable_scope import get_variable
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn_cell import LSTMStateTuple, RNNCell
+from headrace.layers.rnn_cell import LSTMStateTuple
+from headrace.layers.rnn_cell_base import RNNCell
 
 tanh = PUBLIC["tanh"]
 

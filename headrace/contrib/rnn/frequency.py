@@ -8,15 +8,16 @@ from typing import Any
 from headrace.api import array_ops, init_ops, join_ops, slicing
 from headrace.api.clip_ops import clip_by_value
 from headrace.api.export import PUBLIC
+from headrace.api.get_variable import get_variable
 from headrace.api.logging import warning
 from headrace.api.math_ops import sigmoid
 from headrace.api.matmul_ops import matmul
 from headrace.api.nn_ops import bias_add
-from headrace.api.variable_scope import get_variable, variable_scope
+from headrace.api.variable_scope import variable_scope
 from headrace.contrib.rnn.parts import in_pieces
 from headrace.graph import raw
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn_cell import RNNCell
+from headrace.layers.rnn_cell_base import RNNCell
 
 tanh = PUBLIC["tanh"]
 

@@ -13,8 +13,9 @@ from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
 from headrace.layers.base import Layer
 from headrace.layers.input_spec import InputSpec
-from headrace.layers.rnn import dynamic_rnn, static_rnn
+from headrace.layers.rnn import dynamic_rnn
 from headrace.layers.rnn_cell import LSTMStateTuple
+from headrace.layers.static_rnn import static_rnn
 
 
 class FusedRNNCell(abc.ABC):

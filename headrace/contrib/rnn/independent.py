@@ -7,15 +7,17 @@ from typing import Any
 
 from headrace.api import init_ops, join_ops
 from headrace.api.export import PUBLIC
+from headrace.api.get_variable import get_variable_scope
 from headrace.api.math_ops import sigmoid
 from headrace.api.matmul_ops import matmul
 from headrace.api.nn_ops import bias_add
-from headrace.api.variable_scope import get_variable_scope, variable_scope
+from headrace.api.variable_scope import variable_scope
 from headrace.contrib.rnn.parts import depth_of, linear
 from headrace.core.tensor_shape import as_shape
 from headrace.graph.tensor import Tensor
 from headrace.layers.input_spec import InputSpec
-from headrace.layers.rnn_cell import LayerRNNCell, LSTMStateTuple, RNNCell
+from headrace.layers.rnn_cell import LSTMStateTuple
+from headrace.layers.rnn_cell_base import LayerRNNCell, RNNCell
 
 tanh = PUBLIC["tanh"]
 relu = PUBLIC["nn.relu"]

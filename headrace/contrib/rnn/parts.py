@@ -6,10 +6,11 @@ from typing import Any
 
 from headrace.api import init_ops, join_ops
 from headrace.api.framework import GraphKeys
+from headrace.api.get_variable import get_variable, get_variable_scope
 from headrace.api.matmul_ops import matmul
 from headrace.api.nn_impl import batch_normalization, moments
 from headrace.api.nn_ops import bias_add
-from headrace.api.variable_scope import get_variable, get_variable_scope, variable_scope
+from headrace.api.variable_scope import variable_scope
 from headrace.graph import default
 from headrace.graph.tensor import Tensor
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from headrace.api.join_ops import concat
 from headrace.api.variable_scope import variable_scope
-from headrace.layers.rnn import bidirectional_dynamic_rnn, static_bidirectional_rnn
+from headrace.layers.rnn import bidirectional_dynamic_rnn
+from headrace.layers.static_rnn import static_bidirectional_rnn
 
 
 def _check(cells_fw: Any, cells_bw: Any, states_fw: Any, states_bw: Any) -> None:

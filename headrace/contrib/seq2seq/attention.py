@@ -14,6 +14,7 @@ from headrace.api.clip_ops import clip_by_value
 from headrace.api.export import PUBLIC
 from headrace.api.framework import control_dependencies, name_scope
 from headrace.api.functional_ops import scan
+from headrace.api.get_variable import get_variable
 from headrace.api.join_ops import concat
 from headrace.api.mask_ops import one_hot, sequence_mask, where
 from headrace.api.math_ops import cast, sigmoid
@@ -21,13 +22,13 @@ from headrace.api.matmul_ops import matmul
 from headrace.api.nn_ops import softmax
 from headrace.api.random_ops import random_normal
 from headrace.api.reduction import argmax, cumprod, cumsum
-from headrace.api.variable_scope import get_variable, variable_scope
+from headrace.api.variable_scope import variable_scope
 from headrace.core import dtypes, nest
 from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
 from headrace.layers.base import Layer
 from headrace.layers.core import Dense
-from headrace.layers.rnn_cell import zeros_of_size
+from headrace.layers.rnn_cell_base import zeros_of_size
 
 exp, log, tanh = PUBLIC["exp"], PUBLIC["log"], PUBLIC["tanh"]
 reduce_sum, rsqrt, square = PUBLIC["reduce_sum"], PUBLIC["rsqrt"], PUBLIC["square"]

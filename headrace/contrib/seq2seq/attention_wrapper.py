@@ -21,7 +21,7 @@ from headrace.core.tensor_shape import TensorShape
 from headrace.graph import raw
 from headrace.graph.tensor import Tensor
 from headrace.layers.core import Dense
-from headrace.layers.rnn_cell import RNNCell, assert_like_rnncell, zeros_of_size
+from headrace.layers.rnn_cell_base import RNNCell, assert_like_rnncell, zeros_of_size
 
 assert_equal = PUBLIC["assert_equal"]
 

@@ -11,7 +11,7 @@ from headrace.contrib.seq2seq.helper import Helper
 from headrace.core import nest
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.layers.layer_base import LayerBase
-from headrace.layers.rnn_cell import assert_like_rnncell
+from headrace.layers.rnn_cell_base import assert_like_rnncell
 
 
 class BasicDecoderOutput(collections.namedtuple("BasicDecoderOutput", ("rnn_output", "sample_id"))):

@@ -30,7 +30,7 @@ from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, raw
 from headrace.graph.constant_value import constant_value
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn_cell import assert_like_rnncell
+from headrace.layers.rnn_cell_base import assert_like_rnncell
 
 log, minimum, top_k = PUBLIC["log"], PUBLIC["minimum"], PUBLIC["nn.top_k"]
 reduce_mean, reduce_sum = PUBLIC["reduce_mean"], PUBLIC["reduce_sum"]

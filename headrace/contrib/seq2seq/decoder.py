@@ -16,8 +16,8 @@ from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import TensorShape
 from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn import swap_batch_and_time
-from headrace.layers.rnn_cell import static_shape, zeros_of_size
+from headrace.layers.rnn_cell_base import static_shape, zeros_of_size
+from headrace.layers.rnn_step import swap_batch_and_time
 
 
 class Decoder(abc.ABC):

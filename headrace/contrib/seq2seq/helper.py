@@ -22,7 +22,7 @@ from headrace.core import dtypes
 from headrace.core.tensor_shape import TensorShape, as_shape
 from headrace.graph import convert, raw
 from headrace.graph.tensor import Tensor
-from headrace.layers.rnn import swap_batch_and_time
+from headrace.layers.rnn_step import swap_batch_and_time
 
 scatter_nd = PUBLIC["scatter_nd"]
 
