@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from headrace.api.array_ops import rank, reshape, shape, size
-from headrace.api.cond import cond
+from headrace.api.array_ops import rank, shape
 from headrace.api.control_flow_basic import with_dependencies
 from headrace.api.diagnostic import Assert
 from headrace.api.export import export
@@ -421,34 +420,3 @@ _NUMERIC = frozenset(
 def is_numeric_tensor(tensor: Any) -> bool:
     """Whether `tensor` is a Tensor of numbers (floating, integer, complex64)."""
     return isinstance(tensor, Tensor) and tensor.dtype in _NUMERIC
-
-
-def _steps(x: Any) -> Tensor:
-    """The differences of neighbours in the flattened x."""
-    x = reshape(x, [-1])
-    if not is_numeric_tensor(x):
-        raise TypeError(f"Expected x to be numeric, instead found: {x}")
-    last = shape(x) - 1
-    return cond(
-        raw.Less(size(x), 2),
-        lambda: convert_to_tensor([], x.dtype),
-        lambda: (
-            raw.StridedSlice(x, [1], raw.Add([1], last), [1]) - raw.StridedSlice(x, [0], last, [1])
-        ),
-    )
-
-
-@export("is_non_decreasing", "math.is_non_decreasing", "debugging.is_non_decreasing")
-def is_non_decreasing(x: Any, name: str | None = None) -> Tensor:
-    """Whether no element of the flattened `x` is smaller than the one before it: a bool scalar."""
-    with name_scope(name, "is_non_decreasing", [x]):
-        steps = _steps(x)
-        return reduce_all(raw.LessEqual(convert_to_tensor(0, steps.dtype), steps))
-
-
-@export("is_strictly_increasing", "math.is_strictly_increasing", "debugging.is_strictly_increasing")
-def is_strictly_increasing(x: Any, name: str | None = None) -> Tensor:
-    """Whether every element of the flattened `x` is greater than the one before it: a bool scalar."""
-    with name_scope(name, "is_strictly_increasing", [x]):
-        steps = _steps(x)
-        return reduce_all(raw.Less(convert_to_tensor(0, steps.dtype), steps))

@@ -17,22 +17,26 @@ from headrace.graph import raw
 from headrace.graph.convert import convert_to_tensor
 from headrace.graph.tensor import Tensor
 
+_LAYOUTS = {2: "NHWC", 3: "NDHWC"}
 
-def _pool_2d(
+
+def _pool(
+    n: int,
     build: Callable[..., Tensor],
     value: Any,
     ksize: Any,
     strides: Any,
     padding: str,
     data_format: Any,
-    name: str,
+    name: str | None,
 ) -> Tensor:
-    data_format = "NHWC" if data_format is None else data_format
-    channel = channel_index(data_format, 2)
+    """Pooling over two or three spatial axes."""
+    data_format = _LAYOUTS[n] if data_format is None else data_format
+    channel = channel_index(data_format, n)
     return build(
         value,
-        ksize=per_axis(ksize, 2, channel, "ksize"),
-        strides=per_axis(strides, 2, channel, "strides"),
+        ksize=per_axis(ksize, n, channel, "ksize"),
+        strides=per_axis(strides, n, channel, "strides"),
         padding=padding,
         data_format=data_format,
         name=name,
@@ -63,27 +67,6 @@ def _pool_1d(
     return raw.Squeeze(result, squeeze_dims=[axis])
 
 
-def _pool_3d(
-    build: Callable[..., Tensor],
-    value: Any,
-    ksize: Any,
-    strides: Any,
-    padding: str,
-    data_format: Any,
-    name: str,
-) -> Tensor:
-    data_format = "NDHWC" if data_format is None else data_format
-    channel = channel_index(data_format, 3)
-    return build(
-        value,
-        ksize=per_axis(ksize, 3, channel, "ksize"),
-        strides=per_axis(strides, 3, channel, "strides"),
-        padding=padding,
-        data_format=data_format,
-        name=name,
-    )
-
-
 # ---- the maximum
 
 
@@ -107,7 +90,7 @@ def max_pool(
     with name_scope(name, "MaxPool", [value]) as scope:
         if 0 in per_axis(ksize, 2, 3, "ksize"):
             raise ValueError("ksize cannot be zero.")
-        return _pool_2d(raw.MaxPool, value, ksize, strides, padding, data_format, scope)
+        return _pool(2, raw.MaxPool, value, ksize, strides, padding, data_format, scope)
 
 
 @export("nn.max_pool2d")
@@ -121,7 +104,7 @@ def max_pool2d(
 ) -> Tensor:
     """As `max_pool`."""
     with name_scope(name, "MaxPool2d", [input]) as scope:
-        return _pool_2d(raw.MaxPool, input, ksize, strides, padding, data_format, scope)
+        return _pool(2, raw.MaxPool, input, ksize, strides, padding, data_format, scope)
 
 
 @export("nn.max_pool1d")
@@ -149,13 +132,21 @@ def max_pool3d(
 ) -> Tensor:
     """The maximum of each window of volumes. input: [batch, depth, height, width, channels]."""
     with name_scope(name, "MaxPool3D", [input]) as scope:
-        return _pool_3d(raw.MaxPool3D, input, ksize, strides, padding, data_format, scope)
+        return _pool(3, raw.MaxPool3D, input, ksize, strides, padding, data_format, scope)
 
 
-def _of_rank(
-    input: Any, data_format: str | None, one: Callable, two: Callable, three: Callable
-) -> tuple[Callable, int, Tensor]:
-    """The pooling function for the number of spatial axes of `input`, that number, and `input` as a tensor."""
+def _any_rank(
+    one: Callable[..., Tensor],
+    two: Callable[..., Tensor],
+    three: Callable[..., Tensor],
+    input: Any,
+    ksize: Any,
+    strides: Any,
+    padding: str,
+    data_format: str | None,
+    name: str | None,
+) -> Tensor:
+    """Pooling over as many spatial axes as `input` has, by the public function for one, or the ops for two and three."""
     input = convert_to_tensor(input, name="input")
     rank = input.shape.ndims
     if rank is None:
@@ -165,7 +156,10 @@ def _of_rank(
     n = rank - 2
     if not 1 <= n <= 3:
         raise ValueError(f"Input tensor must be of rank 3, 4 or 5 but was {rank}.")
-    return (one, two, three)[n - 1], n, input
+    if n == 1:
+        return one(input, ksize, strides, padding, data_format, name)
+    build = two if n == 2 else three
+    return _pool(n, build, input, ksize, strides, padding, data_format, name)
 
 
 @export("nn.max_pool_v2")
@@ -178,29 +172,8 @@ def max_pool_v2(
     name: str | None = None,
 ) -> Tensor:
     """The maximum of each window over one, two or three spatial axes, by the rank of `input`."""
-    pool_n, n, input = _of_rank(input, data_format, max_pool1d, raw.MaxPool, raw.MaxPool3D)
-    return _any_rank(pool_n, n, input, ksize, strides, padding, data_format, name)
-
-
-def _any_rank(
-    pool_n: Callable,
-    n: int,
-    input: Tensor,
-    ksize: Any,
-    strides: Any,
-    padding: str,
-    data_format: str | None,
-    name: str | None,
-) -> Tensor:
-    channel = channel_index(data_format, n)
-    return pool_n(
-        input,
-        ksize=per_axis(ksize, n, channel, "ksize"),
-        strides=per_axis(strides, n, channel, "strides"),
-        padding=padding,
-        data_format=data_format,
-        name=name,
-    )
+    ops = max_pool1d, raw.MaxPool, raw.MaxPool3D
+    return _any_rank(*ops, input, ksize, strides, padding, data_format, name)
 
 
 @export("nn.max_pool_with_argmax")
@@ -254,7 +227,7 @@ def avg_pool(
     """
     with name_scope(name, "AvgPool", [value]) as scope:
         value = renamed("input", input, "value", value)
-        return _pool_2d(raw.AvgPool, value, ksize, strides, padding, data_format, scope)
+        return _pool(2, raw.AvgPool, value, ksize, strides, padding, data_format, scope)
 
 
 @export("nn.avg_pool1d")
@@ -282,7 +255,7 @@ def avg_pool3d(
 ) -> Tensor:
     """The mean of each window of volumes. input: [batch, depth, height, width, channels]."""
     with name_scope(name, "AvgPool3D", [input]) as scope:
-        return _pool_3d(raw.AvgPool3D, input, ksize, strides, padding, data_format, scope)
+        return _pool(3, raw.AvgPool3D, input, ksize, strides, padding, data_format, scope)
 
 
 @export("nn.avg_pool_v2")
@@ -295,8 +268,8 @@ def avg_pool_v2(
     name: str | None = None,
 ) -> Tensor:
     """The mean of each window over one, two or three spatial axes, by the rank of `input`."""
-    pool_n, n, input = _of_rank(input, data_format, avg_pool1d, raw.AvgPool, raw.AvgPool3D)
-    return _any_rank(pool_n, n, input, ksize, strides, padding, data_format, name)
+    ops = avg_pool1d, raw.AvgPool, raw.AvgPool3D
+    return _any_rank(*ops, input, ksize, strides, padding, data_format, name)
 
 
 # ---- either, with dilations

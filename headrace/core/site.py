@@ -10,6 +10,7 @@ import linecache
 import os
 import sys
 from types import CodeType
+from typing import Any
 
 # The directory of the package: frames of code in it are not the user's.
 PACKAGE_PREFIX = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -19,7 +20,27 @@ RawStack = tuple[tuple[CodeType, int], ...]
 Line = tuple[str, int, str, str]
 
 
-class Site:
+class _Place:
+    """What sites have in common: a file, a line counted from 1, and a function."""
+
+    __slots__ = ()
+    filename: Any
+    lineno: Any
+    function: Any
+
+    @property
+    def line(self) -> str:
+        """The source text of the line, "" where the file cannot be read."""
+        return linecache.getline(self.filename, self.lineno).strip()
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.lineno}, in {self.function}"
+
+    def __repr__(self) -> str:
+        return f"Site({self})"
+
+
+class Site(_Place):
     """One place in a program."""
 
     __slots__ = ("_code", "_lasti")
@@ -43,22 +64,11 @@ class Site:
         """The name of the function, or `<module>`."""
         return self._code.co_name
 
-    @property
-    def line(self) -> str:
-        """The source text of the line, "" where the file cannot be read."""
-        return linecache.getline(self.filename, self.lineno).strip()
-
-    def __str__(self) -> str:
-        return f"{self.filename}:{self.lineno}, in {self.function}"
-
-    def __repr__(self) -> str:
-        return f"Site({self})"
-
     def __reduce__(self) -> tuple:
         return FixedSite, (self.filename, self.lineno, self.function)
 
 
-class FixedSite:
+class FixedSite(_Place):
     """A place of which only the text is known, as when it came from another process."""
 
     __slots__ = ("filename", "function", "lineno")
@@ -67,17 +77,6 @@ class FixedSite:
         self.filename = filename
         self.lineno = lineno
         self.function = function
-
-    @property
-    def line(self) -> str:
-        """The source text of the line, "" where the file cannot be read."""
-        return linecache.getline(self.filename, self.lineno).strip()
-
-    def __str__(self) -> str:
-        return f"{self.filename}:{self.lineno}, in {self.function}"
-
-    def __repr__(self) -> str:
-        return f"Site({self})"
 
 
 def _line_number(code: CodeType, lasti: int) -> int:

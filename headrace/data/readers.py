@@ -77,14 +77,29 @@ def interleaved_in_parallel(
     return NodeDataset(node, [source])
 
 
-def _compression(compression_type: Any) -> Tensor:
-    return convert_to_tensor(
-        "" if compression_type is None else compression_type, dtypes.string, "compression_type"
-    )
+def _reader(
+    build: Callable[..., Tensor],
+    compression_type: Any,
+    buffer_size: Any,
+    **arguments: Callable[[], Tensor],
+) -> Callable[[Tensor], Tensor]:
+    """What makes the node that reads the file of a name; the arguments become nodes next to it."""
 
+    def reader(filename: Tensor) -> Tensor:
+        return build(
+            filenames=filename,
+            **{name: make() for name, make in arguments.items()},
+            buffer_size=nodes.int64(
+                _BUFFER_BYTES if buffer_size is None else buffer_size, "buffer_size"
+            ),
+            compression_type=convert_to_tensor(
+                "" if compression_type is None else compression_type,
+                dtypes.string,
+                "compression_type",
+            ),
+        )
 
-def _buffer(buffer_size: Any) -> Tensor:
-    return nodes.int64(_BUFFER_BYTES if buffer_size is None else buffer_size, "buffer_size")
+    return reader
 
 
 @export("data.TextLineDataset")
@@ -102,13 +117,7 @@ class TextLineDataset(DatasetV1Adapter):
         buffer_size: Any = None,
         num_parallel_reads: Any = None,
     ) -> None:
-        def reader(filename: Tensor) -> Tensor:
-            return raw.TextLineDataset(
-                filenames=filename,
-                compression_type=_compression(compression_type),
-                buffer_size=_buffer(buffer_size),
-            )
-
+        reader = _reader(raw.TextLineDataset, compression_type, buffer_size)
         super().__init__(_read(filenames, reader, num_parallel_reads))
 
 
@@ -126,13 +135,7 @@ class TFRecordDataset(DatasetV1Adapter):
         buffer_size: Any = None,
         num_parallel_reads: Any = None,
     ) -> None:
-        def reader(filename: Tensor) -> Tensor:
-            return raw.TFRecordDataset(
-                filenames=filename,
-                compression_type=_compression(compression_type),
-                buffer_size=_buffer(buffer_size),
-            )
-
+        reader = _reader(raw.TFRecordDataset, compression_type, buffer_size)
         super().__init__(_read(filenames, reader, num_parallel_reads))
 
 
@@ -153,14 +156,12 @@ class FixedLengthRecordDataset(DatasetV1Adapter):
         compression_type: Any = None,
         num_parallel_reads: Any = None,
     ) -> None:
-        def reader(filename: Tensor) -> Tensor:
-            return raw.FixedLengthRecordDatasetV2(
-                filenames=filename,
-                header_bytes=nodes.int64(header_bytes or 0, "header_bytes"),
-                record_bytes=nodes.int64(record_bytes, "record_bytes"),
-                footer_bytes=nodes.int64(footer_bytes or 0, "footer_bytes"),
-                buffer_size=_buffer(buffer_size),
-                compression_type=_compression(compression_type),
-            )
-
+        reader = _reader(
+            raw.FixedLengthRecordDatasetV2,
+            compression_type,
+            buffer_size,
+            header_bytes=lambda: nodes.int64(header_bytes or 0, "header_bytes"),
+            record_bytes=lambda: nodes.int64(record_bytes, "record_bytes"),
+            footer_bytes=lambda: nodes.int64(footer_bytes or 0, "footer_bytes"),
+        )
         super().__init__(_read(filenames, reader, num_parallel_reads))

@@ -213,6 +213,20 @@ class DistributedVariable(BaseResourceVariable):
     def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
         return self._closest().gather_nd(indices, name)
 
+    # ---- writing
+
+    def _written(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def assign(self, *args: Any, **kwargs: Any) -> Any:
+        return self._written("assign", *args, **kwargs)
+
+    def assign_add(self, *args: Any, **kwargs: Any) -> Any:
+        return self._written("assign_add", *args, **kwargs)
+
+    def assign_sub(self, *args: Any, **kwargs: Any) -> Any:
+        return self._written("assign_sub", *args, **kwargs)
+
 
 class MirroredVariable(DistributedVariable):
     """A variable whose copies are kept equal: every write changes all of them."""
@@ -250,15 +264,6 @@ class MirroredVariable(DistributedVariable):
 
             return replica.merge_call(merge, args=args, kwargs=kwargs)
 
-    def assign(self, *args: Any, **kwargs: Any) -> Any:
-        return self._written("assign", *args, **kwargs)
-
-    def assign_add(self, *args: Any, **kwargs: Any) -> Any:
-        return self._written("assign_add", *args, **kwargs)
-
-    def assign_sub(self, *args: Any, **kwargs: Any) -> Any:
-        return self._written("assign_sub", *args, **kwargs)
-
 
 class SyncOnReadVariable(DistributedVariable):
     """A variable whose copies change each for itself in the replicas; reading it across replicas aggregates them."""
@@ -293,15 +298,6 @@ class SyncOnReadVariable(DistributedVariable):
                 with default.get_default_graph().device(copy.device):
                     writes.append(getattr(copy, method)(value))
             return group(*writes)
-
-    def assign(self, *args: Any, **kwargs: Any) -> Any:
-        return self._written("assign", *args, **kwargs)
-
-    def assign_add(self, *args: Any, **kwargs: Any) -> Any:
-        return self._written("assign_add", *args, **kwargs)
-
-    def assign_sub(self, *args: Any, **kwargs: Any) -> Any:
-        return self._written("assign_sub", *args, **kwargs)
 
 
 def _to_tensor(

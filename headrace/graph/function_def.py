@@ -46,11 +46,7 @@ def _output_reference(tensor: Tensor) -> str:
     op = tensor._op
     at = tensor._index
     for argument in op._definition.signature.outputs:
-        count = 1
-        if argument.number_attr is not None:
-            count = op._attrs[argument.number_attr]
-        elif argument.type_list_attr is not None:
-            count = len(op._attrs[argument.type_list_attr])
+        count = argument.count(op._attrs)
         if at < count:
             return f"{op._name}:{argument.name}:{at}"
         at -= count
@@ -288,14 +284,9 @@ class _Import:
             return op._outputs[int(argument_name or 0)]
         at = 0
         for argument in op._definition.signature.outputs:
-            count = 1
-            if argument.number_attr is not None:
-                count = op._attrs[argument.number_attr]
-            elif argument.type_list_attr is not None:
-                count = len(op._attrs[argument.type_list_attr])
             if argument.name == argument_name:
                 return op._outputs[at + int(index or 0)]
-            at += count
+            at += argument.count(op._attrs)
         raise ValueError(
             f"function {self.name!r}: {op.type} op {name!r} has no output {argument_name!r}"
         )

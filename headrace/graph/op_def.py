@@ -13,7 +13,7 @@ The signature strings are TensorFlow's own notation for ops, so that they can be
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,12 @@ class ArgSpec:
     @property
     def is_list(self) -> bool:
         return self.number_attr is not None or self.type_list_attr is not None
+
+    def count(self, attrs: Mapping[str, Any]) -> int:
+        """How many tensors the argument is in a node with these attrs."""
+        if self.number_attr is not None:
+            return attrs[self.number_attr]
+        return 1 if self.type_list_attr is None else len(attrs[self.type_list_attr])
 
 
 @dataclass(frozen=True, slots=True)

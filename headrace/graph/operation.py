@@ -411,14 +411,7 @@ def group_by_argument(op: Any, values: list[Any]) -> list[Any]:
     grouped: list[Any] = []
     at = 0
     for argument in arguments:
-        if argument.number_attr is not None:
-            count = op._attrs[argument.number_attr]
-        elif argument.type_list_attr is not None:
-            count = len(op._attrs[argument.type_list_attr])
-        else:
-            grouped.append(values[at])
-            at += 1
-            continue
-        grouped.append(values[at : at + count])
+        count = argument.count(op._attrs)
+        grouped.append(values[at : at + count] if argument.is_list else values[at])
         at += count
     return grouped

@@ -80,17 +80,36 @@ class NameScope:
         self._graph._scopes.name = self._old
 
 
-class DeviceEntry:
+class _Entered:
+    """A block that the program has entered at a place."""
+
+    __slots__ = ("_site",)
+
+    def __init__(self, where: site.Site) -> None:
+        self._site = where
+
+    @property
+    def filename(self) -> str:
+        """The file of the block."""
+        return self._site.filename
+
+    @property
+    def lineno(self) -> int:
+        """The line of the block."""
+        return self._site.lineno
+
+
+class DeviceEntry(_Entered):
     """One block of `Graph.device`: what it does to the device of an operation, and where it was entered.
 
     function: None where the block lifts the outer ones. obj: the device as the program gave it, or the place of the
     function.
     """
 
-    __slots__ = ("_site", "function", "obj")
+    __slots__ = ("function", "obj")
 
     def __init__(self, value: Any) -> None:
-        self._site = site.capture()
+        super().__init__(site.capture())
         self.function: Callable[[Operation], Any] | None = None
         self.obj = ""
         if value is None:
@@ -103,16 +122,6 @@ class DeviceEntry:
         else:
             self.obj = value.to_string() if hasattr(value, "to_string") else value
             self.function = device_spec.merge_device(self.obj)
-
-    @property
-    def filename(self) -> str:
-        """The file of the block."""
-        return self._site.filename
-
-    @property
-    def lineno(self) -> int:
-        """The line of the block."""
-        return self._site.lineno
 
 
 class DeviceScope:
@@ -133,21 +142,8 @@ class DeviceScope:
         self._scopes.devices = self._old
 
 
-class ColocationMetadata:
+class ColocationMetadata(_Entered):
     """Where the program asked for a colocation."""
 
-    __slots__ = ("_site",)
+    __slots__ = ()
     obj = None
-
-    def __init__(self, where: site.Site) -> None:
-        self._site = where
-
-    @property
-    def filename(self) -> str:
-        """The file of the block."""
-        return self._site.filename
-
-    @property
-    def lineno(self) -> int:
-        """The line of the block."""
-        return self._site.lineno

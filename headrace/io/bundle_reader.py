@@ -120,29 +120,17 @@ class BundleReader:
         dtype, shape = self._dtype_and_shape(name, entry)
         wanted = TensorSlice.of(slice_spec)
         if not entry.slices:
-            stored = [(TensorSlice.full(len(shape)), tuple((0, size) for size in shape))]
-            return assemble(
-                name,
-                shape,
-                dtype.np_dtype,
-                wanted,
-                stored,
-                lambda *_: self._read_entry(name, entry),
-            )
+            whole = TensorSlice.full(len(shape)), tuple((0, size) for size in shape)
+            read = lambda *_: self._read_entry(name, entry)  # noqa: E731
+            return assemble(name, shape, dtype.np_dtype, wanted, [whole], read)
         stored = []
         for tensor_slice in self.slices(name):
             box = self._resolve_stored(name, tensor_slice, shape)
             if any(intersect(box, other) is not None for _, other in stored):
                 raise self._index_error(name, f"slice {tensor_slice} overlaps another")
             stored.append((tensor_slice, box))
-        return assemble(
-            name,
-            shape,
-            dtype.np_dtype,
-            wanted,
-            stored,
-            functools.partial(self._read_stored_slice, name, dtype),
-        )
+        read = functools.partial(self._read_stored_slice, name, dtype)
+        return assemble(name, shape, dtype.np_dtype, wanted, stored, read)
 
     def close(self) -> None:
         for file in self._data_files.values():

@@ -14,7 +14,7 @@ from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import as_shape
 from headrace.graph import convert
 from headrace.keras import backend
-from headrace.layers.layer_base import LayerBase, accepts, unique_layer_name
+from headrace.layers.layer_base import LayerBase, accepts, checked_trainable, unique_layer_name
 from headrace.layers.named import initializer_named
 
 _OPTIONS = frozenset("collections experimental_autocast caching_device getter".split())
@@ -137,13 +137,7 @@ class Layer(LayerBase):
                 raise TypeError("Unknown keyword argument:", option)
         if partitioner is not None:
             raise ValueError(f"Layer {self.name}: variables of Keras layers are not partitioned")
-        if synchronization == VariableSynchronization.ON_READ:
-            if trainable:
-                raise ValueError(
-                    "Synchronization value can be set to VariableSynchronization.ON_READ only for non-trainable variables. "
-                    "You have specified trainable=True and synchronization=VariableSynchronization.ON_READ."
-                )
-            trainable = False
+        trainable = checked_trainable(trainable, synchronization)
         trainable = trainable is None or trainable
         kind = dtypes.as_dtype(dtype or self.dtype or backend.floatx())
         if self._dtype is None:

@@ -62,13 +62,20 @@ def zero_state(cell: Any, inputs: Any, batch_size: Any, dtype: Any) -> Any:
     return one(cell.state_size)
 
 
+def _given(local: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor by name, from its `locals()`."""
+    named = {k: v for k, v in local.items() if k not in ("self", "__class__", "kwargs")}
+    return {**local["kwargs"], **named}
+
+
 class _Cell(Layer):
     """What the cells share: kernels, activations, and dropout of inputs and states."""
 
     bias_initializer: Any
     gates = 1  # how many blocks of `units` columns the kernels have
 
-    def __init__(self, units: int, activation: Any, use_bias: bool, given: dict[str, Any]) -> None:
+    def __init__(self, given: dict[str, Any]) -> None:
+        units, activation, use_bias = (given.pop(k) for k in ("units", "activation", "use_bias"))
         options = {
             key: given.pop(key)
             for weight in _WEIGHTS
@@ -205,21 +212,7 @@ class SimpleRNNCell(_Cell):
         recurrent_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        given = {
-            **kwargs,
-            "kernel_initializer": kernel_initializer,
-            "recurrent_initializer": recurrent_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "recurrent_regularizer": recurrent_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "recurrent_constraint": recurrent_constraint,
-            "bias_constraint": bias_constraint,
-            "dropout": dropout,
-            "recurrent_dropout": recurrent_dropout,
-        }
-        super().__init__(units, activation, use_bias, given)
+        super().__init__(_given(locals()))
 
     def call(self, inputs: Any, states: Any, training: Any = None) -> tuple[Any, Any]:
         """One step: the output, and [output]."""
@@ -238,16 +231,10 @@ class SimpleRNNCell(_Cell):
 class _GatedCell(_Cell):
     """A cell with gates, and two ways to compute them, which differ only in dropout: for each gate its own, or one."""
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any,
-        recurrent_activation: Any,
-        use_bias: bool,
-        implementation: int,
-        given: dict[str, Any],
-    ) -> None:
-        super().__init__(units, activation, use_bias, given)
+    def __init__(self, given: dict[str, Any]) -> None:
+        recurrent_activation = given.pop("recurrent_activation")
+        implementation = given.pop("implementation")
+        super().__init__(given)
         self.recurrent_activation = activations.get(recurrent_activation)
         self.implementation = implementation
 
@@ -302,21 +289,9 @@ class GRUCell(_GatedCell):
         reset_after: bool = False,
         **kwargs: Any,
     ) -> None:
-        given = {
-            **kwargs,
-            "kernel_initializer": kernel_initializer,
-            "recurrent_initializer": recurrent_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "recurrent_regularizer": recurrent_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "recurrent_constraint": recurrent_constraint,
-            "bias_constraint": bias_constraint,
-            "dropout": dropout,
-            "recurrent_dropout": recurrent_dropout,
-        }
-        super().__init__(units, activation, recurrent_activation, use_bias, implementation, given)
+        given = _given(locals())
+        del given["reset_after"]
+        super().__init__(given)
         self.reset_after = reset_after
 
     def _bias(self) -> Any:
@@ -391,21 +366,9 @@ class LSTMCell(_GatedCell):
         implementation: int = 1,
         **kwargs: Any,
     ) -> None:
-        given = {
-            **kwargs,
-            "kernel_initializer": kernel_initializer,
-            "recurrent_initializer": recurrent_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "recurrent_regularizer": recurrent_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "recurrent_constraint": recurrent_constraint,
-            "bias_constraint": bias_constraint,
-            "dropout": dropout,
-            "recurrent_dropout": recurrent_dropout,
-        }
-        super().__init__(units, activation, recurrent_activation, use_bias, implementation, given)
+        given = _given(locals())
+        del given["unit_forget_bias"]
+        super().__init__(given)
         self.unit_forget_bias = unit_forget_bias
         self.state_size = [units, units]
 

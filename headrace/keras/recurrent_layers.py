@@ -38,6 +38,12 @@ class _OwnCell(RNN):
         cell = self.cell_class(**arguments, **own)
         super().__init__(cell, **of_rnn, activity_regularizer=regularizer, **kwargs)
 
+    def call(
+        self, inputs: Any, mask: Any = None, training: Any = None, initial_state: Any = None
+    ) -> Any:
+        """As RNN's."""
+        return super().call(inputs, mask, training, initial_state)
+
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes an equal layer of."""
         config = super().get_config()
@@ -99,12 +105,6 @@ class SimpleRNN(_OwnCell):
     ) -> None:
         super().__init__(dict(locals()))
 
-    def call(
-        self, inputs: Any, mask: Any = None, training: Any = None, initial_state: Any = None
-    ) -> Any:
-        """As RNN's."""
-        return super().call(inputs, mask, training, initial_state)
-
 
 @export("keras.layers.GRU")
 @_shows_arguments_of_cell
@@ -143,12 +143,6 @@ class GRU(_OwnCell):
     ) -> None:
         super().__init__(dict(locals()))
 
-    def call(
-        self, inputs: Any, mask: Any = None, training: Any = None, initial_state: Any = None
-    ) -> Any:
-        """As RNN's."""
-        return super().call(inputs, mask, training, initial_state)
-
 
 @export("keras.layers.LSTM")
 @_shows_arguments_of_cell
@@ -186,9 +180,3 @@ class LSTM(_OwnCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(dict(locals()))
-
-    def call(
-        self, inputs: Any, mask: Any = None, training: Any = None, initial_state: Any = None
-    ) -> Any:
-        """As RNN's."""
-        return super().call(inputs, mask, training, initial_state)

@@ -13,7 +13,13 @@ from headrace.api.variable_arguments import VariableAggregation, VariableSynchro
 from headrace.api.variable_scope import variable_scope
 from headrace.core import dtypes, nest
 from headrace.graph import default
-from headrace.layers.layer_base import LayerBase, accepts, snake_case, unique_layer_name
+from headrace.layers.layer_base import (
+    LayerBase,
+    accepts,
+    checked_trainable,
+    snake_case,
+    unique_layer_name,
+)
 
 
 @export("layers.Layer")
@@ -105,13 +111,7 @@ class Layer(LayerBase):
         for argument in kwargs:
             if argument != "experimental_autocast":
                 raise TypeError("Unknown keyword argument:", argument)
-        if synchronization == VariableSynchronization.ON_READ:
-            if trainable:
-                raise ValueError(
-                    "Synchronization value can be set to VariableSynchronization.ON_READ only for non-trainable variables. "
-                    "You have specified trainable=True and synchronization=VariableSynchronization.ON_READ."
-                )
-            trainable = False
+        trainable = checked_trainable(trainable, synchronization)
         trainable = self.trainable and (trainable is None or trainable)
         graph = default.get_default_graph()
         before = {id(v) for v in graph.get_collection(GraphKeys.GLOBAL_VARIABLES)}

@@ -12,6 +12,7 @@ import numpy as np
 from headrace.api import array_ops
 from headrace.api.framework import name_scope as open_name_scope
 from headrace.api.math_ops import cast
+from headrace.api.variable_arguments import VariableSynchronization
 from headrace.core import dtypes, nest
 from headrace.core.tensor_shape import as_shape
 from headrace.graph import default
@@ -45,6 +46,21 @@ def unique_layer_name(base: str, zero_based: bool = False) -> str:
     if zero_based:
         return f"{base}_{number}" if number else base
     return f"{base}_{number + 1}"
+
+
+def checked_trainable(trainable: bool | None, synchronization: Any) -> bool | None:
+    """Whether a variable is to be trained; not if its copies are read by replicas alone.
+
+    Raises ValueError: it is to be both.
+    """
+    if synchronization != VariableSynchronization.ON_READ:
+        return trainable
+    if trainable:
+        raise ValueError(
+            "Synchronization value can be set to VariableSynchronization.ON_READ only for non-trainable variables. "
+            "You have specified trainable=True and synchronization=VariableSynchronization.ON_READ."
+        )
+    return False
 
 
 class LayerBase:

@@ -97,16 +97,17 @@ def _sparse_segment(name: str, types: str, power: float) -> tuple[OpDef, OpDef]:
     return one, many
 
 
+def _row_count(data):
+    zero, one = np.array([0], np.int32), np.array([1], np.int32)
+    return raw.StridedSlice(raw.Shape(data), zero, one, one, shrink_axis_mask=1)
+
+
 def _sparse_sum_gradient(op, dy):
     data, indices, ids = op.inputs[:3]
-    rows = raw.StridedSlice(
-        raw.Shape(data),
-        np.array([0], np.int32),
-        np.array([1], np.int32),
-        np.array([1], np.int32),
-        shrink_axis_mask=1,
+    return (
+        raw.UnsortedSegmentSum(rows_of(dy, ids), indices, _row_count(data)),
+        *[None] * (len(op.inputs) - 1),
     )
-    return (raw.UnsortedSegmentSum(rows_of(dy, ids), indices, rows), *[None] * (len(op.inputs) - 1))
 
 
 for _op in _sparse_segment("SparseSegmentSum", _REAL, 0):
@@ -156,14 +157,7 @@ def _sparse_segment_grad(name: str, power: float) -> None:
 
     def gradient(op, dy):
         data, indices, ids = op.inputs[:3]
-        rows = raw.StridedSlice(
-            raw.Shape(data),
-            np.array([0], np.int32),
-            np.array([1], np.int32),
-            np.array([1], np.int32),
-            shrink_axis_mask=1,
-        )
-        dx = getattr(raw, f"{name}Grad")(dy, indices, ids, rows)
+        dx = getattr(raw, f"{name}Grad")(dy, indices, ids, _row_count(data))
         return (dx, *[None] * (len(op.inputs) - 1))
 
     for op in _sparse_segment(name, "float, double", power):

@@ -277,12 +277,7 @@ def flat_arguments(op: Operation) -> list:
     """The argument of the signature that each flat input of `op` belongs to."""
     flat = []
     for argument in op._definition.signature.inputs:
-        if argument.number_attr is not None:
-            flat += [argument] * op._attrs[argument.number_attr]
-        elif argument.type_list_attr is not None:
-            flat += [argument] * len(op._attrs[argument.type_list_attr])
-        else:
-            flat.append(argument)
+        flat += [argument] * argument.count(op._attrs)
     return flat
 
 

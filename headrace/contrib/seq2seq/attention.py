@@ -347,6 +347,20 @@ def _monotonic_probability(
 
 
 class _MonotonicAttention(_Attention):
+    def __init__(
+        self,
+        sigmoid_noise: float,
+        sigmoid_noise_seed: int | None,
+        score_bias_init: float,
+        mode: str,
+        **given: Any,
+    ) -> None:
+        probability_fn = functools.partial(
+            _monotonic_probability, sigmoid_noise=sigmoid_noise, mode=mode, seed=sigmoid_noise_seed
+        )
+        super().__init__(probability_fn=probability_fn, **given)
+        self._score_bias_init = score_bias_init
+
     def initial_alignments(self, batch_size: Any, dtype: Any) -> Any:
         """All on the first part of the memory."""
         first = array_ops.zeros((batch_size,), dtypes.int32)
@@ -376,21 +390,18 @@ class BahdanauMonotonicAttention(_MonotonicAttention):
         name: str = "BahdanauMonotonicAttention",
     ) -> None:
         super().__init__(
+            sigmoid_noise,
+            sigmoid_noise_seed,
+            score_bias_init,
+            mode,
             query_layer=_layer("query_layer", num_units, dtype),
             memory_layer=_layer("memory_layer", num_units, dtype),
             memory=memory,
-            probability_fn=functools.partial(
-                _monotonic_probability,
-                sigmoid_noise=sigmoid_noise,
-                mode=mode,
-                seed=sigmoid_noise_seed,
-            ),
             memory_sequence_length=memory_sequence_length,
             score_mask_value=score_mask_value,
             name=name,
         )
         self._num_units, self._normalize, self._name = num_units, normalize, name
-        self._score_bias_init = score_bias_init
 
     def __call__(self, query: Any, state: Any) -> tuple[Any, Any]:
         """The alignments of `query` [batch, depth], twice: as next state too."""
@@ -418,21 +429,18 @@ class LuongMonotonicAttention(_MonotonicAttention):
         name: str = "LuongMonotonicAttention",
     ) -> None:
         super().__init__(
+            sigmoid_noise,
+            sigmoid_noise_seed,
+            score_bias_init,
+            mode,
             query_layer=None,
             memory_layer=_layer("memory_layer", num_units, dtype),
             memory=memory,
-            probability_fn=functools.partial(
-                _monotonic_probability,
-                sigmoid_noise=sigmoid_noise,
-                mode=mode,
-                seed=sigmoid_noise_seed,
-            ),
             memory_sequence_length=memory_sequence_length,
             score_mask_value=score_mask_value,
             name=name,
         )
         self._num_units, self._scale, self._name = num_units, scale, name
-        self._score_bias_init = score_bias_init
 
     def __call__(self, query: Any, state: Any) -> tuple[Any, Any]:
         """The alignments of `query` [batch, depth], twice: as next state too."""

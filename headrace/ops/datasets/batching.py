@@ -85,6 +85,28 @@ def take(source: Callable[[], Any], count: int) -> tuple[list[Any], bool]:
     return found, False
 
 
+def in_batches(
+    source: Callable[[], Any] | None,
+    size: int,
+    drop_remainder: bool,
+    batch: Callable[[list[Any]], Element],
+) -> GetNext:
+    """What gives `batch` of each `size` elements of `source`, the last one of those that are left."""
+
+    def get_next():
+        nonlocal source
+        if source is None:
+            return None
+        elements, ended = take(source, size)
+        if ended:
+            source = None  # which lets go of what it holds
+            if drop_remainder or not elements:
+                return None
+        return batch(elements)
+
+    return get_next
+
+
 def batch_size_of(op: Any, value: Any, name: str = "batch_size") -> int:
     """A size of batches. Raises InvalidArgumentError: not positive."""
     size = scalar_argument(op, value, name)
@@ -110,26 +132,15 @@ class _Batch(Dataset):
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
         arrays = self.source.row_arrays
-        source: Callable[[], Any] | None
-        if arrays is None:
-            source = self.source.start(context, prefix)
-        else:
-            source = self.source.start_rows(context, prefix)
+        start = self.source.start if arrays is None else self.source.start_rows
+        source = start(context, prefix)
 
-        def get_next():
-            nonlocal source
-            if source is None:
-                return None
-            elements, ended = take(source, self._size)
-            if ended:
-                source = None
-                if not elements or self._drop:
-                    return None
+        def batch(elements):
             if arrays is not None:
                 return tuple([a.take(elements, 0) for a in arrays])
             return stacked(self.op, elements)
 
-        return get_next
+        return in_batches(source, self._size, self._drop, batch)
 
     def cardinality(self) -> int:
         return batches(self.source.cardinality(), self._size, self._drop)
@@ -164,23 +175,13 @@ class _PaddedBatch(Dataset):
             raise op.invalid("All padded shapes must be vectors")
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
-        source: GetNext | None = self.source.start(context, prefix)
-
-        def get_next():
-            nonlocal source
-            if source is None:
-                return None
-            elements, ended = take(source, self._size)
-            if ended:
-                source = None
-                if not elements or self._drop:
-                    return None
+        def batch(elements):
             return tuple(
                 self._padded(i, [as_array(p) for p in parts])
                 for i, parts in enumerate(zip(*elements, strict=True))
             )
 
-        return get_next
+        return in_batches(self.source.start(context, prefix), self._size, self._drop, batch)
 
     def _padded(self, number: int, parts: list[np.ndarray]) -> np.ndarray:
         wanted, value = self._shapes[number], self._values[number][()]
@@ -237,20 +238,10 @@ class _SparseBatch(Dataset):
             raise op.invalid("row_shape must be a vector")
 
     def iterate(self, context: IteratorContext, prefix: str) -> GetNext:
-        source: GetNext | None = self.source.start(context, prefix)
-
-        def get_next():
-            nonlocal source
-            if source is None:
-                return None
-            elements, ended = take(source, self._size)
-            if ended:
-                source = None
-                if not elements:
-                    return None
-            return self._sparse([as_array(e[0]) for e in elements])
-
-        return get_next
+        source = self.source.start(context, prefix)
+        return in_batches(
+            source, self._size, False, lambda es: self._sparse([as_array(e[0]) for e in es])
+        )
 
     def _sparse(self, parts: list[np.ndarray]) -> Element:
         row_shape = self._row_shape
