@@ -8,11 +8,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from headrace.api import array_ops, gather_ops, math_ops, variable_scope
+from headrace.api import array_ops, gather_ops, math_ops
 from headrace.api import reduction as reduction_ops
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
+from headrace.api.get_variable import get_variable_scope
 from headrace.api.variable_base import Variable
+from headrace.api.variable_scope import variable_creator_scope, variable_scope
 from headrace.core import dtypes
 from headrace.data.dataset import DatasetV2
 from headrace.distribute import context, reduction
@@ -266,10 +268,8 @@ class StrategyExtended:
 
         with (
             context.enter_mode(strategy, None),
-            variable_scope.variable_scope(
-                variable_scope.get_variable_scope(), custom_getter=getter
-            ),
-            variable_scope.variable_creator_scope(creator),
+            variable_scope(get_variable_scope(), custom_getter=getter),
+            variable_creator_scope(creator),
         ):
             yield strategy
 

@@ -32,6 +32,7 @@ class TensorValue:
         self.dtype = dtype
 
     def to_proto(self) -> Any:
+        """The value as a TensorProto."""
         return tensor_proto.make_tensor_proto(self.array, self.dtype, shape=self.array.shape)
 
 

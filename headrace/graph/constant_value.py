@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.core import dtypes
 from headrace.graph import shapes
-from headrace.graph.op_def import MAY_FAIL, Effect
+from headrace.graph.op_def import MAY_FAIL
 from headrace.graph.operation import group_by_argument
 from headrace.graph.tensor import Dims, Tensor
 
@@ -118,12 +118,3 @@ def partial_size(tensor: Tensor) -> int | None:
     rule = tensor._op._definition.partial_rule
     size = None if rule is None else rule(tensor._op)
     return size if isinstance(size, int) else None
-
-
-def is_foldable(op: Any) -> bool:
-    """Whether the value of `op` depends on nothing but its inputs."""
-    definition = op._definition
-    return (
-        not definition.effects & (Effect.STATEFUL | Effect.RANDOM | Effect.SOURCE)
-        and not definition.writes
-    )

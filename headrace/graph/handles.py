@@ -13,13 +13,10 @@ HandleData = tuple[DType, Dims]
 def handle_data(tensor: Tensor) -> HandleData | None:
     """The type and shape of the variable behind a handle; None where they are not known.
 
-    Follows the handle through what passes it on (Identity, the capture by a function) to the op that made it, or to a
-    tensor on which `set_handle_data` noted them.
+    Follows the handle through what passes it on (Identity, the capture by a function) to the op that made it.
     """
     while True:
         extra = tensor._extra
-        if extra is not None and "_resource_data" in extra:
-            return extra["_resource_data"]
         if extra is not None and "_captured_from" in extra:
             tensor = extra["_captured_from"]
             continue
@@ -33,11 +30,6 @@ def handle_data(tensor: Tensor) -> HandleData | None:
         if source is None:
             return None
         tensor = source
-
-
-def set_handle_data(tensor: Tensor, data: HandleData | None) -> None:
-    """Notes what `tensor`, a handle that comes from outside its graph, refers to."""
-    tensor._resource_data = data  # type: ignore[attr-defined]
 
 
 def handle_dims(tensor: Tensor) -> Dims:

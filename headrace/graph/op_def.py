@@ -69,6 +69,7 @@ class ArgSpec:
 
     @property
     def is_list(self) -> bool:
+        """Whether it may be several tensors."""
         return self.number_attr is not None or self.type_list_attr is not None
 
     def count(self, attrs: Mapping[str, Any]) -> int:

@@ -382,6 +382,7 @@ def _fill_attrs(
 
 
 def default_of(spec: Any) -> Any:
+    """The default of an attr, as a node of its own may hold it."""
     value = spec.default
     if spec.kind == "shape":
         return attr_value.as_shape(value)

@@ -77,10 +77,12 @@ def read_index(table: Table, close: bool = False) -> tuple:
 
 
 def show_key(key: bytes) -> str:
+    """A key as messages show it."""
     return key.decode("utf-8", "backslashreplace")
 
 
 def dims_of(entry) -> list[int]:
+    """The sizes of a stored tensor."""
     return [dim.size for dim in entry.shape.dim]
 
 
@@ -90,5 +92,6 @@ def bytes_of(array: np.ndarray) -> memoryview:
 
 
 def length_for_checksum(length: int, order: str = "<") -> bytes:
+    """The bytes of a string's length that its checksum covers."""
     # Lengths were 32 bits wide once, and the checksum of those that fit still is.
     return struct.pack(order + ("I" if length <= 0xFFFFFFFF else "Q"), length)

@@ -85,6 +85,7 @@ class BundleReader:
         return list(self._names)
 
     def contains(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
         return name.encode("utf-8", "surrogateescape") in self._entries
 
     def dtype_and_shape(self, name: str) -> tuple[DType, tuple[int, ...]]:
@@ -133,6 +134,7 @@ class BundleReader:
         return assemble(name, shape, dtype.np_dtype, wanted, stored, read)
 
     def close(self) -> None:
+        """Closes the files."""
         for file in self._data_files.values():
             file.close()
 

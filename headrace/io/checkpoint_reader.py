@@ -86,6 +86,7 @@ class CheckpointReader:
         return "".join(lines).encode("utf-8", "surrogateescape")
 
     def close(self) -> None:
+        """Closes the files."""
         self._reader.close()
 
 

@@ -260,6 +260,7 @@ class TensorSliceReader:
         return sorted(self._tensors)
 
     def contains(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
         return name in self._tensors
 
     def dtype_and_shape(self, name: str) -> tuple[DType, tuple[int, ...]]:
@@ -297,6 +298,7 @@ class TensorSliceReader:
         return assemble(name, shape, dtype.np_dtype, wanted, list(slices.items()), read)
 
     def close(self) -> None:
+        """Closes the files."""
         for table in self._tables:
             table.close()
 

@@ -58,10 +58,12 @@ class FileIO:
 
     @property
     def name(self) -> _Path:
+        """The path, as it was given."""
         return self.__name
 
     @property
     def mode(self) -> str:
+        """The mode, as it was given."""
         return self.__mode
 
     def _open_reader(self) -> BinaryIO:
@@ -180,6 +182,7 @@ class FileIO:
                 writer.close()
 
     def seekable(self) -> bool:
+        """True: `seek` moves the place of reading."""
         return True
 
     def __del__(self):

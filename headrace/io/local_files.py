@@ -159,6 +159,7 @@ class AtomicFile:
         self._early: _EarlySync | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends `data`."""
         with os_errors_as_op_errors(self.temporary_path):
             self._file.write(data)
             self._unsynced += len(data)
@@ -267,6 +268,7 @@ class RandomAccessFile:
         return (now.st_dev, now.st_ino) == (self._status.st_dev, self._status.st_ino)
 
     def close(self) -> None:
+        """Closes the file; a second time it does nothing."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)

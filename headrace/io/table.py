@@ -178,6 +178,7 @@ class Table:
 
     @property
     def file(self) -> RandomAccessFile:
+        """The file that the table is read from."""
         return self._file
 
     def get(self, key: bytes) -> memoryview | None:
@@ -204,6 +205,7 @@ class Table:
                 yield key, value
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
     def _data_block(self, block_number: int) -> tuple[list[bytes], list[memoryview]]:

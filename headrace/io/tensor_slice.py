@@ -29,6 +29,7 @@ class TensorSlice:
 
     @classmethod
     def full(cls, rank: int) -> TensorSlice:
+        """All of a tensor of `rank` axes."""
         return cls(((0, FULL_EXTENT),) * rank)
 
     @classmethod

@@ -269,6 +269,7 @@ class RecordReader:
             return bytes(pieces)
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
     def __enter__(self) -> RecordReader:

@@ -8,11 +8,8 @@ from typing import Any
 
 import jax
 
-from headrace.lowering.state import INITIAL
+from headrace.lowering.state import INITIAL, Version
 from headrace.native.bundle import Layout, Misfit, is_small
-
-Version = tuple[str, int]
-"""A variable's key, and the number of the write that left the value."""
 
 # Fewer arrays than this pass as quickly by themselves.
 _LEAST_STATE, _LEAST_RESULTS = 3, 2
@@ -141,10 +138,12 @@ class Bundled:
         return outputs, outcome
 
     def tree_flatten(self) -> tuple[tuple, _Form]:
+        """For JAX: what is traced, and what is not."""
         return (self._buffer, self._loose), self._form
 
     @classmethod
     def tree_unflatten(cls, form: _Form, children: tuple) -> Bundled:
+        """The inverse of `tree_flatten`."""
         buffer, loose = children
         return cls(buffer, loose, form)
 

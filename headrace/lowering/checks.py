@@ -65,9 +65,7 @@ def need_room(op: Any, exceeded: Any) -> None:
     collector = _active.collector
     if collector is None:
         raise AssertionError(f"{op.type}: a guessed room outside a collecting trace")
-    collector.checks.append(RoomCheck(op))
-    collector.flags.append(exceeded)
-    collector.payloads.append(())
+    collector.add(RoomCheck(op), exceeded)
 
 
 class TableCheck:
@@ -93,9 +91,7 @@ def fail_with(code: Any, table: list[Any]) -> None:
         if int(code):
             raise TableCheck(table).failure([int(code)])
         return
-    collector.checks.append(TableCheck(table))
-    collector.flags.append(code > 0)
-    collector.payloads.append((code,))
+    collector.add(TableCheck(table), code > 0, code)
 
 
 def _real(op: Any) -> Any:
@@ -123,6 +119,12 @@ class Collector:
         self._large: set[int] = set()
         self._shared: set[int] = set()
         self.own_outputs: frozenset[int] = frozenset()
+
+    def add(self, check: Any, flag: Any, *payload: Any) -> None:
+        """Adds a check, with the traced bool that says whether it failed and the values for its message."""
+        self.checks.append(check)
+        self.flags.append(flag)
+        self.payloads.append(payload)
 
     def note_outputs(self, outputs: Sequence[Any], others: Sequence[Any]) -> None:
         """Notes which outputs are large values that a call makes anew, none of `others` nor of one another."""
@@ -152,11 +154,6 @@ def collecting(collector: Collector | None) -> Iterator[Collector | None]:
         _active.collector = old
 
 
-def active() -> Collector | None:
-    """The collector in force, or None."""
-    return _active.collector
-
-
 def fail_if(
     op: Any,
     bad: Any,
@@ -177,9 +174,8 @@ def fail_if(
             raise Check(op, message, error, len(values)).failure([np.asarray(v) for v in values])
     if collector is None:
         raise AssertionError(f"{op.type}: a check on traced values outside a collecting trace")
-    collector.checks.append(Check(op, message, error, len(values)))
-    collector.flags.append(jnp.asarray(bad))
-    collector.payloads.append(tuple(jnp.asarray(v) for v in values))
+    check = Check(op, message, error, len(values))
+    collector.add(check, jnp.asarray(bad), *(jnp.asarray(v) for v in values))
 
 
 def outcome_of(collector: Collector) -> tuple:

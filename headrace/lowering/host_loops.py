@@ -123,10 +123,12 @@ _REFUSED = object()
 
 def _plain(value: Any) -> Any:
     """An input as a list of arrays or an array, the handle of a variable as None; what is none of these is refused."""
+    if value is None:
+        return None
     if isinstance(value, HostList):
         return _REFUSED if any(isinstance(i, HostList) for i in value.items) else value
-    if value is None or isinstance(value, DeviceList):
-        return value if value is None else _REFUSED
+    if isinstance(value, DeviceList):
+        return _REFUSED
     array = np.asarray(value)
     return array if array.dtype.kind in "fiub" else _REFUSED
 

@@ -19,7 +19,7 @@ from headrace.lowering.fused import fusing
 from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.recent import Recent
 from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
-from headrace.lowering.state import Slot, StateView
+from headrace.lowering.state import Slot, StateView, Version
 from headrace.native.kept import KeptFilters, tracing
 from headrace.passes.fuse_convolutions import NONE, find_chains
 from headrace.passes.mixed_precision import Narrow
@@ -30,8 +30,6 @@ LITERAL_BYTES = 1 << 16
 
 # A value that decides a shape may be another one in each run: so many of its programs are kept.
 _MAX_PROGRAMS = 64
-
-Version = tuple[str, int]
 
 
 class Island:
@@ -51,8 +49,8 @@ class Island:
         inputs: Sequence[Tensor],
         static_inputs: Sequence[Tensor],
         outputs: Sequence[Tensor],
-        reads: Sequence[tuple[str, int]],
-        writes: Sequence[tuple[str, int]],
+        reads: Sequence[Version],
+        writes: Sequence[Version],
         order: StateOrder,
         must_fold: set[Operation],
         free: Sequence[Operation],
@@ -72,17 +70,8 @@ class Island:
             tuple(static_inputs),
             tuple(outputs),
         )
-        # Among equal shapes, JAX gives the first donated buffer to the first result, the second to the second: buffers and
-        # results must come in the same order of variables, or XLA copies every one of them in each step.
-        place = {key: i for i, (key, _) in enumerate(writes)} if donate else {}
-        donated = [r for r in reads if r[0] in place]
-        reused = {key for key, _ in donated}
         self.reads = tuple(reads)
-        self._plain = self.arrangement = Arrangement(
-            tuple(sorted(donated, key=lambda r: place[r[0]])),
-            tuple(r for r in reads if r[0] not in place),
-            tuple(sorted(writes, key=lambda w: w[0] not in reused)),
-        )
+        self._plain = self.arrangement = Arrangement(*paired(reads, writes, donate))
         self._arranged = not bundle
         self._apart: set[str] = set()  # variables that do not fit into bundles
         self._order, self._must_fold, self._fed = order, must_fold, fed
@@ -149,7 +138,7 @@ class Island:
         or None, what `lowering.bundled.take` makes (outputs, checks) of); the checks end with the old values of what is
         donated (see `guarded`).
         """
-        key = tuple((v.dtype.str, v.shape, v.tobytes()) for v in static_values)
+        key = static_key(static_values)
         found = self._programs.find(key)
         if found is None:
             collector = checks.Collector()
@@ -160,6 +149,11 @@ class Island:
             found = jax.jit(function, donate_argnums=(0,) if donates else ()), collector
             self._programs.add(key, found)
         return found
+
+    def only_program(self) -> tuple[Any, checks.Collector] | None:
+        """The one program that there is, and its checks; None where there is none, or one for each static value."""
+        programs = self._programs.values()
+        return programs[0] if len(programs) == 1 and not self.static_inputs else None
 
     def sizes(
         self, static_values: Sequence[np.ndarray], arguments: tuple[Any, ...]
@@ -248,11 +242,26 @@ class Island:
         return value
 
 
+def paired(
+    reads: Sequence[Version], writes: Sequence[Version], donate: bool = True
+) -> tuple[tuple[Version, ...], tuple[Version, ...], tuple[Version, ...]]:
+    """(what goes in and is donated: it is written too; what else goes in; what is written), in a fitting order.
+
+    Among equal shapes, JAX gives the first donated buffer to the first result, the second to the second: buffers and
+    results must come in the same order of variables, or XLA copies every one of them in each step.
+    """
+    place = {key: i for i, (key, _) in enumerate(writes)} if donate else {}
+    donated = sorted((r for r in reads if r[0] in place), key=lambda r: place[r[0]])
+    reused = {key for key, _ in donated}
+    kept = tuple(r for r in reads if r[0] not in place)
+    return tuple(donated), kept, tuple(sorted(writes, key=lambda w: w[0] not in reused))
+
+
 def guarded(
     state: StateView,
     failed: Any,
-    donated: Sequence[tuple[str, int]],
-    writes: Sequence[tuple[str, int]],
+    donated: Sequence[Version],
+    writes: Sequence[Version],
 ) -> tuple[tuple, tuple]:
     """What is written, and the old values of `donated`, of a program that may fail.
 
@@ -270,6 +279,11 @@ def guarded(
             restored[key] = state.read(key, base[key]) if value is None else None
         written.append(strong(state.read(key, version) if value is None else value))
     return tuple(written), tuple(restored[key] for key, _ in donated)
+
+
+def static_key(values: Sequence[np.ndarray]) -> tuple[Any, ...]:
+    """What is equal for equal arrays, for dictionaries."""
+    return tuple((v.dtype.str, v.shape, v.tobytes()) for v in values)
 
 
 def _not_read(key: str) -> Any:

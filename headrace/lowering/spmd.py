@@ -23,10 +23,10 @@ from headrace.graph.operation import Operation, group_by_argument
 from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.evaluate import Values, call_host, can_fold, trace
-from headrace.lowering.island import LITERAL_BYTES, guarded, strong
+from headrace.lowering.island import LITERAL_BYTES, guarded, paired, static_key, strong
 from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.not_compilable import NotCompilable
-from headrace.lowering.state import StateView
+from headrace.lowering.state import StateView, Version
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.segments import is_pure
 from headrace.passes.spmd import SpmdNode, gathered_of
@@ -36,8 +36,6 @@ AXIS = "replica"
 
 Tuple = tuple[Tensor, ...]
 """What the operations of a node take at one position, or the same tensor for all."""
-
-Version = tuple[str, int]
 
 
 class Table:
@@ -87,13 +85,7 @@ class SpmdIsland:
         self.sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self.ops = [op for node in nodes for op in node.ops]
         self.outputs = tuple(outputs)
-        # In the same order of variables, as in Island: JAX gives the first buffer to the first result of its shape.
-        place = {key: i for i, (key, _) in enumerate(writes)}
-        donated = [r for r in reads if r[0] in place]
-        self.donated = tuple(sorted(donated, key=lambda r: place[r[0]]))
-        self.kept = tuple(r for r in reads if r[0] not in place)
-        reused = {key for key, _ in donated}
-        self.writes = tuple(sorted(writes, key=lambda w: w[0] not in reused))
+        self.donated, self.kept, self.writes = paired(reads, writes)
         self._count = len(devices)
         self._order, self._keys, self._must_fold = order, keys, must_fold
         self._free, self._fed = free, fed
@@ -160,7 +152,7 @@ class SpmdIsland:
         devices if a check fails on one.
         """
         self._scalars = scalars
-        key = (donate, scalars, *((v.dtype.str, v.shape, v.tobytes()) for v in static_values))
+        key = (donate, scalars, *static_key(static_values))
         found = self._programs.get(key)
         if found is None:
             given = dict(zip(self.static_inputs, static_values, strict=True))

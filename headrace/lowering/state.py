@@ -11,6 +11,9 @@ from headrace.lowering.row_updates import Where, outside, updated
 
 INITIAL = -1
 
+Version = tuple[str, int]
+"""A variable's key, and the number of the write that left the value."""
+
 
 class StateView:
     """The versions of each variable during one run or one trace, numbered as in `passes.state_order`.
@@ -22,10 +25,10 @@ class StateView:
 
     def __init__(self, load: Callable[[str], Any]) -> None:
         self._load = load
-        self._values: dict[tuple[str, int], Any] = {}
+        self._values: dict[Version, Any] = {}
         self._newest: dict[str, int] = {}
         # (key, version) -> how it differs from the version before: rows that were changed
-        self._row_writes: dict[tuple[str, int], list[tuple[str, Where, Any]]] = {}
+        self._row_writes: dict[Version, list[tuple[str, Where, Any]]] = {}
 
     def read(self, key: str, version: int) -> Any:
         """The value that write number `version` left; -1: from before the run.

@@ -159,19 +159,6 @@ def _axis(
     return Axis(first if taken else 0, stride, taken, size, i)
 
 
-def static_dims(
-    dims: Sequence[int | None] | None,
-    begin: Sequence[int | None] | None,
-    end: Sequence[int | None] | None,
-    strides: Sequence[int | None] | None,
-    masks: tuple[int, int, int, int, int],
-) -> tuple[int | None, ...] | None:
-    """The static shape of a strided slice; None where not even the rank is known."""
-    if dims is None or begin is None or end is None or strides is None:
-        return None
-    return resolve(dims, begin, end, strides, masks).shape
-
-
 def as_ints(values: np.ndarray) -> list[int]:
     """The elements of a vector as Python numbers."""
     return [int(v) for v in values]

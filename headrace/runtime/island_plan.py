@@ -12,6 +12,7 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering.island import Island
 from headrace.lowering.rematerialize import Rematerialize
 from headrace.lowering.spmd import SpmdIsland
+from headrace.lowering.state import Version
 from headrace.passes.device_split import DeviceSplit
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.segments import Segment, Split
@@ -22,8 +23,6 @@ from headrace.passes.state_order import (
     is_handle,
     names_variable,
 )
-
-Versions = list[tuple[str, int]]
 
 
 def island_of(
@@ -145,7 +144,7 @@ def spmd_island_of(
 
 def _state(
     inside: set[Operation], order: StateOrder, outputs: Sequence[Tensor]
-) -> tuple[Versions, Versions]:
+) -> tuple[list[Version], list[Version]]:
     """(key, version) of what the island reads from before it, and of what it writes and others need."""
     reads: dict[tuple[str, int], None] = {}
     writes: dict[tuple[str, int], None] = {}

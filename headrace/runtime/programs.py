@@ -175,7 +175,7 @@ class Programs:
         if len(step.split.segments) != 1 or 0 not in self.islands or self.not_compilable:
             return None
         island = self.islands[0]
-        if island.static_inputs or not island._programs or set(island.inputs) - step.fed:
+        if island.only_program() is None or set(island.inputs) - step.fed:
             return None
         places: list[tuple[int, int]] = []
         for tensor in step.fetches:

@@ -60,6 +60,7 @@ class Cell:
 
     @property
     def value(self) -> Any:
+        """The array, taken out of its bundle where it is in one; None before the variable is initialised."""
         held = self.held
         return held.value_of(self.key) if held.__class__ is Bundle else held
 

@@ -36,7 +36,9 @@ def single_call(
     the states of generators and raises FailedPreconditionError where a variable has no value. restore: stores again what
     was donated to a program in which a check failed. otherwise: runs the step where the call turns out to be no more.
     """
-    ((program, collector),) = island._programs.values()
+    found = island.only_program()
+    assert found is not None
+    program, collector = found
     positions = tuple(feeds.index(t) for t in island.inputs)
     simple = all(kind == 0 for kind, _ in places) and [i for _, i in places] == list(
         range(len(island.outputs))

@@ -157,6 +157,7 @@ class Step:
         return any_is_large(self.resources.cell(key).value for key in self.order.writers)
 
     def ensure_generators(self) -> None:
+        """Makes the states of random operations that have none yet in this session."""
         for cell, op in self._initialisers:
             if cell.value is None:
                 cell.value = op._definition.initial_state_rule(op)  # type: ignore[misc]
@@ -422,6 +423,7 @@ class Step:
                     state.read(key, INITIAL)
 
     def fetched(self, tensor: Tensor, values: Values, state: StateView) -> Any:
+        """What a run gives for a fetched tensor: its value, of a reference the variable's. Raises InternalError: none."""
         value = values.get(tensor)
         if value is None or isinstance(value, Slot):
             key = self.order.key(tensor) if is_handle(tensor) else None
@@ -436,6 +438,7 @@ class Step:
         return value
 
     def commit(self, written: dict[str, Any]) -> None:
+        """Files the newest values of variables, all at one moment."""
         if written:
             with self.resources.lock:
                 for key, value in written.items():

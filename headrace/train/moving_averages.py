@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from headrace.api import state_ops, variable_scope, variables
+from headrace.api import state_ops, variables
 from headrace.api.control_flow_basic import group
 from headrace.api.export import export
 from headrace.api.framework import GraphKeys, name_scope
+from headrace.api.get_variable import get_variable, get_variable_scope
 from headrace.api.init_ops import Zeros
 from headrace.api.math_ops import cast, div, truediv
 from headrace.api.variable_base import Variable
+from headrace.api.variable_scope import variable_scope
 from headrace.core import dtypes
 from headrace.distribute import context as distribution
 from headrace.distribute.context import ReduceOp
@@ -53,7 +55,7 @@ def _assign_copies(variable: Any, value: Any, rate: Tensor, zero_debias: bool) -
 
         if zero_debias:
             scope = variable.name[: -len(":0")]
-            with variable_scope.variable_scope(scope, values=[variable, value, rate]):
+            with variable_scope(scope, values=[variable, value, rate]):
                 parts = _debiasing_variables(variable)
             return strategy.extended.update(variable, move_debiased, args=(value, *parts))
         return strategy.extended.update(variable, move, args=(value,))
@@ -70,7 +72,7 @@ def _assign_copies(variable: Any, value: Any, rate: Tensor, zero_debias: bool) -
 
 def _assign_debiased(average: Any, value: Any, rate: Tensor) -> Any:
     graph = default.get_default_graph()
-    with variable_scope.variable_scope(average.name[: -len(":0")], values=[average, value, rate]):
+    with variable_scope(average.name[: -len(":0")], values=[average, value, rate]):
         with graph.colocate_with(average):
             biased, steps = _debiasing_variables(average)
     new_average = _debiased(biased, steps, value, rate)
@@ -79,14 +81,14 @@ def _assign_debiased(average: Any, value: Any, rate: Tensor) -> Any:
 
 def _debiasing_variables(average: Any) -> tuple[Any, Any]:
     """The average as it would be without a correction, and the number of steps so far."""
-    biased = variable_scope.get_variable(
+    biased = get_variable(
         _unused_name("biased"),
         initializer=Zeros(),
         shape=average.get_shape(),
         dtype=average.dtype,
         trainable=False,
     )
-    steps = variable_scope.get_variable(
+    steps = get_variable(
         _unused_name("local_step"),
         shape=[],
         dtype=average.dtype,
@@ -105,7 +107,7 @@ def _debiased(biased: Any, steps: Any, value: Any, rate: Tensor) -> Tensor:
 
 def _unused_name(name: str) -> str:
     """`name`, with a number where the variable scope has such a variable already and makes new ones."""
-    scope = variable_scope.get_variable_scope()
+    scope = get_variable_scope()
     if scope.reuse:
         return name
     taken = {v.op.name for v in scope.global_variables()}
@@ -130,10 +132,10 @@ def weighted_moving_average(
     """
     if collections is None:
         collections = [GraphKeys.GLOBAL_VARIABLES]
-    with variable_scope.variable_scope(name, "WeightedMovingAvg", [value, weight, decay]) as scope:
+    with variable_scope(name, "WeightedMovingAvg", [value, weight, decay]) as scope:
         averages = []
         for short, new in (("value_x_weight", value), ("weight", weight)):
-            average = variable_scope.get_variable(
+            average = get_variable(
                 short,
                 shape=new.get_shape(),
                 dtype=new.dtype,

@@ -463,6 +463,7 @@ class Plan:
         return len(users) == 1
 
     def operands_of(self, cluster: Cluster) -> list[Memory]:
+        """What a cluster reads, where that is in memory."""
         inputs = {i for n in cluster.nodes for i in n.inputs if not is_scalar(i)}
         operands = [self._where[i] for i in inputs] + [self._stored.get(i) for i in inputs]
         operands += [c for c, _ in cluster.copies]

@@ -201,6 +201,7 @@ def opcode(node: Node) -> str:
 def part(
     memory: Memory, starts: Sequence[int], shape: tuple[int, ...], steps: Sequence[int] | None
 ) -> Memory:
+    """The elements of `memory` from `starts` on, every `steps`-th along each axis."""
     steps = steps or (1,) * len(shape)
     offset = memory.offset + sum(a * s for a, s in zip(starts, memory.strides, strict=True))
     strides = tuple(a * s for a, s in zip(steps, memory.strides, strict=True))
