@@ -116,9 +116,7 @@ def serve(order, lines, answer):
             report["value"] = first
         answer(report)
         return
-    slice_of_steps(
-        step, order["seconds"], SETTLING_STEPS
-    )  # until compilers and caches have settled
+    slice_of_steps(step, order["seconds"], SETTLING_STEPS)  # compilers and caches settle
     answer(report)
     for line in lines:
         if not line.strip():

@@ -39,9 +39,8 @@ def export_op(op_type: str, arguments: str, *names: str, doc: str = "") -> Calla
     by another name is `public:own` ("labels:x"). doc: the sentence of its docstring.
     """
     specs = []
-    for part in (
-        re.split(r",(?![^\[]*\])", arguments) if arguments else ()
-    ):  # not the commas of a list
+    # Commas inside of a list separate nothing.
+    for part in re.split(r",(?![^\[]*\])", arguments) if arguments else ():
         left, _, default = part.strip().partition("=")
         public, _, own = left.partition(":")
         value = eval(default, {}) if default else inspect.Parameter.empty

@@ -191,9 +191,8 @@ class variable_scope:
             "constraint": constraint,
         }
         graph = graph_of(values or [])
-        while (
-            graph.building_function
-        ):  # a block that is entered again may have been made inside a loop
+        # A block that is entered again may have been made inside a loop.
+        while graph.building_function:
             graph = graph.outer_graph
         self._graph = graph
         # A block entered again keeps its scopes.

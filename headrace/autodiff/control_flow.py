@@ -247,9 +247,8 @@ def _outside_of_branch(op: Operation, number: int) -> Callable[[Tensor], Tensor]
         for i, output in enumerate(forward.outputs):
             if output is tensor:
                 return op._outputs[i]
-        with (
-            op._graph._lock
-        ):  # whoever exports the graph meanwhile sees the branches before, or after
+        # Whoever exports the graph meanwhile sees the branches before, or after.
+        with op._graph._lock:
             for other in branches:
                 if other is forward:
                     forward.outputs.append(tensor)

@@ -186,9 +186,8 @@ def _stack(value: Any, dtype: DType | None, raw: Any, graph: Graph, name: str) -
                 if _holds_tensors(item):
                     elements[i] = _stack(item, dtype, raw, graph, str(i))
                 else:
-                    graph.unique_name(
-                        str(i)
-                    )  # TensorFlow uses the name up before it finds no tensor inside
+                    # TensorFlow uses the name up before it finds no tensor inside.
+                    graph.unique_name(str(i))
             elif _is_symbolic(item):
                 tensor = elements[i] = convert_to_tensor(item)
                 if dtype is not None and tensor._dtype.base_dtype != dtype:

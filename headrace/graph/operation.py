@@ -63,10 +63,7 @@ class Operation:
         self._original_op: Operation | None = None
         self._control_flow_context: Any = None
         self._gradient_function: Any = None
-        self._scope_entries: tuple[list[Any], list[Any]] = (
-            [],
-            [],
-        )  # blocks of device and colocation
+        self._scope_entries: tuple[list[Any], list[Any]] = ([], [])  # of devices and colocation
         self._stack = site.capture_stack()
         self._id = 0
         self._outputs = [Tensor(self, i, dtype) for i, dtype in enumerate(output_types)]

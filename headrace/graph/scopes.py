@@ -32,9 +32,8 @@ class Scopes(threading.local):
     def __init__(self) -> None:
         self.devices: list[DeviceEntry] = []
         self.control: list[ControlDependencies] = []
-        self.colocation: list[
-            tuple[Operation, site.Site]
-        ] = []  # anchor, and where it was asked for
+        # (anchor, where it was asked for)
+        self.colocation: list[tuple[Operation, site.Site]] = []
         self.name = ""
         self.attrs: dict[str, Any] = {}
         self.gradient_overrides: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
@@ -145,10 +146,7 @@ def _small(tensor: Tensor) -> bool:
     dims = tensor._dims
     if dims is None or None in dims:
         return tensor._dtype.is_integer and (dims is None or len(dims) <= 1)
-    count = 1
-    for d in dims:
-        count *= d  # type: ignore[operator]
-    return count <= _FOLD_ELEMENTS
+    return math.prod(dims) <= _FOLD_ELEMENTS  # type: ignore[arg-type]
 
 
 def call_host(op: Any, arguments: list[Any]) -> Any:

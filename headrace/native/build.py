@@ -60,9 +60,8 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
         written.write_text(json.dumps({"onednn": str(onednn)}))
         os.replace(written, manifest)
         os.replace(made, path)
-    if (
-        chosen == folders()[0]
-    ):  # the package's own: what earlier sources gave is of no use to anybody
+    # In the package's own folder, what earlier sources gave is of no use to anybody.
+    if chosen == folders()[0]:
         for old in chosen.glob(f"{path.name.rpartition('-')[0]}-*"):
             if old.stem != path.stem:
                 old.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ XLA itself takes minutes to compile a program that puts hundreds of arrays toget
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ class Misfit(Exception):
 def is_small(value: Any) -> bool:
     """Whether an array, traced or not, is worth to be in a bundle. Never where the kernels are missing."""
     kind = getattr(value, "dtype", None)
-    if kind.__class__ is not np.dtype and not isinstance(kind, np.dtype):
+    if not isinstance(kind, np.dtype):
         return False  # no array, or keys of random numbers
     if kind.kind not in "biufc" and kind != _BFLOAT16:
         return False
@@ -72,6 +73,11 @@ class Layout:
         """The layout for arrays like these."""
         return cls((tuple(v.shape), v.dtype) for v in values)
 
+    def _check(self, values: Sequence[Any]) -> None:
+        for i, (value, (shape, kind)) in enumerate(zip(values, self.kinds, strict=True)):
+            if value.dtype != kind or value.shape != shape:
+                raise Misfit(i)
+
     def split(self, buffer: Any) -> list[np.ndarray]:
         """The arrays of a bundle, as views of it. buffer: uint8[size], of NumPy's or JAX's."""
         arrays: list[Any] = list(np.asarray(buffer).view(self._record).item())
@@ -81,9 +87,7 @@ class Layout:
 
     def join(self, values: Sequence[Any]) -> np.ndarray:
         """The bundle of `values`, which nobody may write to. Raises Misfit: a value of another shape or type."""
-        for i, (value, (shape, kind)) in enumerate(zip(values, self.kinds, strict=True)):
-            if value.dtype != kind or value.shape != shape:
-                raise Misfit(i)
+        self._check(values)
         record = np.zeros((), self._record)
         record[()] = tuple([np.asarray(v) for v in values])
         buffer = record.reshape(1).view(np.uint8)
@@ -92,9 +96,7 @@ class Layout:
 
     def bundle(self, values: Sequence[Any]) -> Any:
         """As `join`, in a traced program."""
-        for i, (value, (shape, kind)) in enumerate(zip(values, self.kinds, strict=True)):
-            if value.dtype != kind or value.shape != shape:
-                raise Misfit(i)
+        self._check(values)
         result = jax.ShapeDtypeStruct((self.size,), np.uint8)
         return jax.ffi.ffi_call("headrace_bundle", result)(*values)
 
@@ -105,7 +107,4 @@ class Layout:
 
 
 def _room(shape: tuple[int, ...], kind: np.dtype) -> int:
-    size = kind.itemsize
-    for length in shape:
-        size *= length
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    return -(-kind.itemsize * math.prod(shape) // _ALIGNMENT) * _ALIGNMENT

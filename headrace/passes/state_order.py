@@ -73,16 +73,13 @@ class StateOrder:
     path: str = ""
     read_version: dict[tuple[Operation, str], int] = field(default_factory=dict)
     writers: dict[str, list[Operation]] = field(default_factory=dict)
-    initial_reads: dict[str, Operation] = field(
-        default_factory=dict
-    )  # key -> the first operation that needs it
+    # key -> the first operation that needs it
+    initial_reads: dict[str, Operation] = field(default_factory=dict)
     fetch_version: dict[Tensor, int] = field(default_factory=dict)
-    generators: dict[str, Operation] = field(
-        default_factory=dict
-    )  # key -> the random operation, in bodies too
-    calls: dict[Operation, list[str]] = field(
-        default_factory=dict
-    )  # keys that an operation's functions use
+    # key -> the random operation, in bodies too
+    generators: dict[str, Operation] = field(default_factory=dict)
+    # operation -> the keys that its functions use
+    calls: dict[Operation, list[str]] = field(default_factory=dict)
     # operation -> {its input from a `read` node: (key, the later version that it sees)}
     later_reads: dict[Operation, dict[Tensor, tuple[str, int]]] = field(default_factory=dict)
 

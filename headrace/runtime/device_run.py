@@ -18,6 +18,7 @@ from headrace.lowering.tensor_list import DeviceList, HostList
 from headrace.runtime.device_executor import Execution, Node, timed_out
 from headrace.runtime.devices import Device
 from headrace.runtime.missing import uninitialised
+from headrace.runtime.owned import apart_from
 from headrace.runtime.programs import Watch
 from headrace.runtime.rendezvous import LocalRendezvous
 from headrace.runtime.shared_writes import SharedWrites
@@ -138,9 +139,7 @@ class Run:
         results = [step.value_of(t, self) for t in step.fetches]
         if self._deadline is not None:
             self._wait_for_values([*results, *written.values()])
-        # A buffer that is a variable's may be used up by the next step.
-        stored = {id(v) for v in (*written.values(), *step.stored_values())}
-        results = [np.array(r) if id(r) in stored else r for r in results]
+        results = apart_from(results, (*written.values(), *step.stored_values()))
         if self._execution.error is not None:
             raise self._execution.error
         step.commit(written)

@@ -36,6 +36,7 @@ from headrace.runtime.device_run import Run, StateOnDevice, placed
 from headrace.runtime.devices import Device
 from headrace.runtime.interpreter import Interpreter, Observer
 from headrace.runtime.missing import uninitialised
+from headrace.runtime.owned import apart_from
 from headrace.runtime.profile import Recorder
 from headrace.runtime.programs import Programs, Watch
 from headrace.runtime.region import Region
@@ -273,9 +274,9 @@ class DeviceStep(Step):
             region.run(values, state, interpreted, alone=True)
             results = [self._fetched_from(t, feeds, values, state) for t in self.fetches]
             written = {k: self.at_home(k, v) for k, v in state.written.items()}
-            stored = {id(v) for v in (*written.values(), *self.stored_values())}
+            stored = [*written.values(), *self.stored_values()]
             self.commit(written)
-        return [np.array(r) if id(r) in stored else r for r in results]
+        return apart_from(results, stored)
 
     def run_observed(
         self, feed_values: list[Any], observe: Observer | None, deadline: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,7 @@ def is_small(op: Operation, arguments: list[Any], most: int = MOST_ELEMENTS) -> 
             return True  # a list: only the references to its elements are copied
         dims = tensor._dims
         if dims is not None and None not in dims:
-            count = 1
-            for d in dims:
-                count *= d  # type: ignore[operator]
-            total += count
+            total += math.prod(dims)  # type: ignore[arg-type]
     if op.type in SUMS and most == MOST_ELEMENTS and total > MOST_SUMMED:
         return False
     if op._definition.effects & Effect.RANDOM:

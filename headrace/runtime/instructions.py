@@ -6,6 +6,7 @@ how inputs are grouped costs several times what the NumPy function does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,12 +58,7 @@ def ready(op: Operation, order: StateOrder, fed: frozenset[Any]) -> Instruction 
 
 
 def _known_size(dims: Any) -> int:
-    if dims is None or None in dims:
-        return 0
-    count = 1
-    for d in dims:
-        count *= d
-    return count
+    return 0 if dims is None or None in dims else math.prod(dims)
 
 
 def _instruction(op: Operation, rule: Callable[..., Any], size: int | None) -> Instruction:

@@ -1,8 +1,9 @@
-"""Results of programs as NumPy arrays that belong to the caller, without a copy."""
+"""Results that belong to the caller: programs' as NumPy arrays without a copy, variables' as copies."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,9 @@ def owned(values: list[Any], place: int) -> Any:
 def is_owned(array: np.ndarray) -> bool:
     """Whether `array` came from `owned`: nobody but who holds it can see its memory."""
     return array.base.__class__ is Buffer
+
+
+def apart_from(results: Sequence[Any], stored: Iterable[Any]) -> list[Any]:
+    """`results`, with copies of those that are `stored`: another step may write their buffers in place, or use them up."""
+    held = {id(value) for value in stored}
+    return [np.array(r) if id(r) in held else r for r in results]

@@ -40,6 +40,7 @@ from headrace.runtime.host_rules import MOST_ELEMENTS_ONCE
 from headrace.runtime.interpreter import Interpreter, Observer, constant
 from headrace.runtime.island_plan import host_reads
 from headrace.runtime.missing import check_fed, uninitialised
+from headrace.runtime.owned import apart_from
 from headrace.runtime.profile import Recorder
 from headrace.runtime.programs import Programs, Watch
 from headrace.runtime.resources import Cell, ResourceStore, handle_bytes
@@ -331,10 +332,9 @@ class Step:
         return results
 
     def _results(self, values: Values, state: StateView) -> list[Any]:
-        """The values of the fetches, none of them a buffer that is stored and that another step may write in place."""
-        stored = {id(value) for value in state.written.values() if value.__class__ is ARRAY}
+        """The values of the fetches, none of them the buffer of a variable."""
         results = [self.fetched(t, values, state) for t in self.fetches]
-        return [np.array(r) if id(r) in stored else r for r in results]
+        return apart_from(results, [v for v in state.written.values() if v.__class__ is ARRAY])
 
     def _run_compiled(self, feed_values: list[Any]) -> list[Any]:
         results = self._run_segments(feed_values)

@@ -17,11 +17,7 @@ _RUNS_BEFORE_COMPILING = 3
 
 
 class VaryingShapes:
-    """What is known of the shapes that one step was fed.
-
-    compile: makes the program for the step's shapes of that moment, and returns once it is there; to be called in another
-    thread. It may raise anything: the shape is then compiled by the run that needs it.
-    """
+    """What is known of the shapes that one step was fed."""
 
     def __init__(self) -> None:
         self._runs: dict[Shapes, int] = {}
@@ -40,7 +36,8 @@ class VaryingShapes:
     def is_interpreted(self, shapes: Shapes, compile: Callable[[], None] | None) -> bool:
         """Whether the next run for these shapes is to be interpreted: they are not the first, and have no program yet.
 
-        compile: how to make the program beforehand; None where only a run can.
+        compile: makes the program for these shapes and returns once it is there; it is called in another thread, and may
+        raise anything: the run that needs the program then compiles it. None where only a run can.
         """
         with self._lock:
             runs = self._runs[shapes] = self._runs.get(shapes, 0) + 1

@@ -171,9 +171,8 @@ class ExponentialMovingAverage:
     ) -> None:
         self._decay, self._num_updates, self._zero_debias = decay, num_updates, zero_debias
         self._name = name
-        self._averages: dict[
-            int, tuple[Any, Any]
-        ] = {}  # by identity: variables may compare by value
+        # By identity: variables may compare by value.
+        self._averages: dict[int, tuple[Any, Any]] = {}
 
     @property
     def name(self) -> str:

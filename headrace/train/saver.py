@@ -303,9 +303,8 @@ class Saver:
                 names_to_keys = object_graph_key_mapping(prefix)
             except errors.NotFoundError:
                 cause = "a Variable name or other graph key that is missing"
-                raise _restore_error(
-                    error, prefix, cause
-                ) from None  # which repeats the text of `error`
+                # The new error repeats the text of `error`.
+                raise _restore_error(error, prefix, cause) from None
             self._restore_by_objects(sess, prefix, names_to_keys)
         except errors.InvalidArgumentError as error:
             raise _restore_error(
