@@ -1,7 +1,5 @@
 #include "packed.h"
 
-#include <dnnl.hpp>
-
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -9,6 +7,7 @@
 #include <utility>
 
 #include "host_pool.h"
+#include "onednn.h"
 #include "parallel.h"
 
 namespace headrace {
@@ -33,16 +32,6 @@ constexpr int64_t kColumns = 64;
 constexpr int64_t kAlignment = 64;
 // Kernels that are kept; a program has a handful.
 constexpr size_t kMostKernels = 256;
-
-const dnnl::engine& Engine() {
-  static const dnnl::engine* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return *engine;
-}
-
-dnnl::stream& Stream() {
-  thread_local dnnl::stream stream(Engine());
-  return stream;
-}
 
 std::shared_ptr<const PackedKernel> FindKernel(int64_t rows, int64_t inner, int64_t columns, int64_t stride) {
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t>;
