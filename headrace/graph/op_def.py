@@ -322,6 +322,7 @@ class OpDef:
         "host_only",
         "host_rule",
         "initial_state_rule",
+        "is_sum",
         "keeps_functions",
         "known_strings",
         "lower_rule",
@@ -389,6 +390,7 @@ class OpDef:
         self.extend_rule: Callable[..., Any] | None = None
         self.extends: tuple[int, ...] = ()
         self.host_is_slow = False
+        self.is_sum = False
         self._signature: Signature | None = None
         self._function_attrs: tuple[str, ...] | None = None
 
@@ -485,6 +487,11 @@ class OpDef:
     def not_differentiable(self) -> OpDef:
         """Declares that gradients stop here."""
         self.gradient_rule = NOT_DIFFERENTIABLE
+        return self
+
+    def adds_up(self) -> OpDef:
+        """Declares that the op adds up, or multiplies, many terms, which NumPy does in another order than XLA."""
+        self.is_sum = True
         return self
 
     def slow_on_host(self) -> OpDef:

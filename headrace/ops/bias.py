@@ -91,6 +91,7 @@ def _bias_add_v1_gradient(op, dy):
 # ---- BiasAddGrad
 
 bias_add_grad = define("BiasAddGrad", "out_backprop: T -> output: T", f"{_NUMERIC}, {_FORMAT}")
+bias_add_grad.adds_up()
 
 
 @bias_add_grad.shape

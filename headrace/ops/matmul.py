@@ -20,6 +20,7 @@ matmul = define(
     "transpose_a: bool = false, transpose_b: bool = false, "
     "T: {bfloat16, half, float, double, int32, int64, complex64, complex128}",
 )
+matmul.adds_up()
 
 
 @matmul.shape
@@ -216,8 +217,10 @@ def _batch_sizes(shape_of_x):
 
 
 batch_matmul = _batch_matmul("BatchMatMul", broadcasts=False)
+batch_matmul.adds_up()
 batch_matmul.gradient(_batch_matmul_gradient)
 batch_matmul_v2 = _batch_matmul("BatchMatMulV2", broadcasts=True)
+batch_matmul_v2.adds_up()
 batch_matmul_v2.gradient(_batch_matmul_gradient)
 
 # ---- SparseMatMul: a matrix product of dense matrices with many zeros

@@ -96,6 +96,7 @@ def _lrn_grad_gradient(op, ddx):
 # ---- L2Loss
 
 l2_loss = define("L2Loss", "t: T -> output: T", "T: {half, bfloat16, float, double}")
+l2_loss.adds_up()
 l2_loss.shape(shapes.scalar)
 
 

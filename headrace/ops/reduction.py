@@ -141,6 +141,7 @@ sum_ = _reduction(
     lambda x, axes, keep: jnp.sum(x, axes, dtype=x.dtype, keepdims=keep),
     lambda x, axes, keep: np.sum(x, axes, dtype=_wide(x.dtype), keepdims=keep),
 )
+sum_.adds_up()
 
 
 @sum_.gradient
@@ -182,6 +183,7 @@ def _mean_host(x, axes, keep):
 
 
 mean = _reduction("Mean", _mean, _mean_host)
+mean.adds_up()
 
 
 @mean.gradient
@@ -204,6 +206,7 @@ prod = _reduction(
     lambda x, axes, keep: jnp.prod(x, axes, dtype=x.dtype, keepdims=keep),
     lambda x, axes, keep: np.prod(x, axes, dtype=_wide(x.dtype), keepdims=keep),
 )
+prod.adds_up()
 
 
 @prod.gradient

@@ -21,9 +21,6 @@ MOST_ELEMENTS = 1 << 16
 # In first runs, and for shapes that may not come again: above this many it takes longer than compiling a kernel does (20 ms).
 MOST_ELEMENTS_ONCE = 1 << 24
 # NumPy adds up in another order than XLA: what is interpreted each time, between programs, has a kernel add up so many.
-SUMS = frozenset(
-    {"Sum", "Mean", "Prod", "L2Loss", "BiasAddGrad", "MatMul", "BatchMatMul", "BatchMatMulV2"}
-)
 MOST_SUMMED = 1 << 12
 # NumPy draws random numbers within a few times of a kernel's speed, and each such kernel takes tenths of a second to compile.
 _MOST_RANDOM_ELEMENTS = 1 << 24
@@ -99,7 +96,7 @@ def is_small(op: Operation, arguments: list[Any], most: int = MOST_ELEMENTS) -> 
         dims = tensor._dims
         if dims is not None and None not in dims:
             total += math.prod(dims)  # type: ignore[arg-type]
-    if op.type in SUMS and most == MOST_ELEMENTS and total > MOST_SUMMED:
+    if op._definition.is_sum and most == MOST_ELEMENTS and total > MOST_SUMMED:
         return False
     if op._definition.effects & Effect.RANDOM:
         return total <= _MOST_RANDOM_ELEMENTS

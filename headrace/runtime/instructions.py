@@ -19,7 +19,7 @@ from headrace.lowering.evaluate import REFUSED, Values
 from headrace.lowering.tensor_list import DeviceList, HostList
 from headrace.passes.segments import runs_on_host
 from headrace.passes.state_order import StateOrder, flat_arguments, is_handle
-from headrace.runtime.host_rules import MOST_ELEMENTS, MOST_SUMMED, SUMS, to_numpy
+from headrace.runtime.host_rules import MOST_ELEMENTS, MOST_SUMMED, to_numpy
 
 # Computes the operation into the values and returns True; False: it has more elements than the number given, and nothing was
 # done.
@@ -71,7 +71,7 @@ def _instruction(op: Operation, rule: Callable[..., Any], size: int | None) -> I
         else t._dtype.base_dtype.np_dtype
         for t in outputs
     ]
-    sums = op.type in SUMS
+    sums = op._definition.is_sum
     single, kind = (outputs[0] if len(outputs) == 1 else None), kinds[0]
     ndarray = np.ndarray
 
