@@ -255,8 +255,8 @@ std::shared_ptr<const Plan> MakePlan(const Problem& p, int64_t threads) {
   plan->filter = DescribeFilter(p);
   if (plan->filter != plan->rearranged) {
     const bool back = p.direction == kFilterGradient;
-    plan->rearrangement = back ? Rearrangement(plan->rearranged, plan->filter, threads)
-                               : Rearrangement(plan->filter, plan->rearranged, threads);
+    plan->rearrangement = back ? Rearrangement(plan->rearranged, plan->filter)
+                               : Rearrangement(plan->filter, plan->rearranged);
   }
   return plan;
 }
@@ -344,11 +344,11 @@ void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finis
   if (p.direction != kFilterGradient) {
     std::shared_ptr<void> kept;
     if (rearranges && number) {
-      kept = KeptFilter(number, plan->rearranged, [&](void* made) { plan->rearrangement.Run(pool, w, made); });
+      kept = KeptFilter(number, plan->rearranged, [&](void* made) { plan->rearrangement.Run(w, made); });
     }
     Workspace rearranged(rearranges && !kept ? size : 0);
     float* filter = rearranges ? static_cast<float*>(kept ? kept.get() : rearranged.data()) : w;
-    if (rearranges && !kept) plan->rearrangement.Run(pool, w, filter);
+    if (rearranges && !kept) plan->rearrangement.Run(w, filter);
     return RunPieces(pool, *plan, p, x, y, [&](int64_t) { return filter; }, finish);
   }
   // The first piece writes to where the sum will be.
@@ -373,7 +373,7 @@ void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finis
       }
     });
   }
-  if (rearranges) plan->rearrangement.Run(pool, part(0), w);
+  if (rearranges) plan->rearrangement.Run(part(0), w);
 }
 
 Dims ToDims(ffi::Span<const int64_t> values) { return Dims(values.begin(), values.end()); }
