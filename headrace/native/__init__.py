@@ -7,6 +7,7 @@ as fast, the functions here lower to XLA's own operations.
 
 from headrace.native.convolution import Geometry, convolve, filter_gradient, input_gradient
 from headrace.native.empty import empty
+from headrace.native.formulas import fused
 from headrace.native.library import available, without
 from headrace.native.loops import HostLoop, NotCovered, repeat
 from headrace.native.matmul import dot, host_dot
@@ -21,6 +22,7 @@ __all__ = [
     "dot",
     "empty",
     "filter_gradient",
+    "fused",
     "host_dot",
     "input_gradient",
     "random_numbers",

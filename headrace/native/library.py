@@ -47,6 +47,7 @@ FUNCTIONS = {
     "headrace_has_half": (ctypes.c_int, []),
     "headrace_host_dot": (None, [_POINTER] * 3 + [_NUMBER] * 6),
     "headrace_host_half_dot": (ctypes.c_int, [_POINTER] * 3 + [_NUMBER] * 6),
+    "headrace_host_elementwise": (_NUMBER, [_POINTER, _NUMBER, _POINTER]),
     "headrace_host_loop": (
         _NUMBER,
         [_POINTER, _NUMBER, _NUMBER] + [_NUMBER, _POINTER, _POINTER] * 2,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headrace import native
 from headrace.graph import shapes
 from headrace.graph.handles import handle_dims
 from headrace.graph.op_def import PADDED, Effect, define
@@ -120,14 +121,30 @@ def _define(
                 raise op.invalid(
                     f"var and {gradient} do not have the same shape{_text(old[0])} {_text(given[gradient])}"
                 )
-            new = update(op, _numpy_or_jax(old[0]), *old, **given)
-            for slot, value, before in zip(slots, new, old, strict=True):
-                slot.write(value.astype(before.dtype))
+            new = _updated(op, update, old, given, gradient)
+            for slot, value in zip(slots, new, strict=True):
+                slot.write(value)
         return slots[0] if is_ref else ()
 
     definition.lower(rule)
     definition.host(rule)
     definition.not_differentiable()
+
+
+def _updated(
+    op: Any, update: Callable[..., Any], old: list[Any], given: dict[str, Any], gradient: str
+) -> Any:
+    """The new values of a variable and its slots, arrays of their own."""
+    xp = _numpy_or_jax(old[0])
+    if xp is np and isinstance(given[gradient], np.ndarray):
+        new = native.fused(
+            lambda arrays: update(op, np, *arrays[:-1], **{**given, gradient: arrays[-1]}),
+            [*old, given[gradient]],
+        )
+        if new is not None:
+            return new
+    new = update(op, xp, *old, **given)
+    return [value.astype(before.dtype) for value, before in zip(new, old, strict=True)]
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@
 #include "host_pool.h"
 #include "packed.h"
 #include "parallel.h"
+#include "program_reader.h"
 #include "scalars.h"
 #include "team.h"
 #include "workspace.h"
@@ -28,23 +29,6 @@ constexpr int64_t kColumnsPerChunk = 128;
 struct Array {
   char* data;
   int64_t length;
-};
-
-// The program, number by number, as native/loops/code.py writes it.
-class Reader {
- public:
-  Reader(const int64_t* at, size_t count) : at_(at), end_(at + count) {}
-  int64_t Next() {
-    if (at_ == end_) throw std::runtime_error("the program of a loop ends too early");
-    return *at_++;
-  }
-  template <typename Fn>
-  void ForEach(const Fn& fn) {
-    for (int64_t count = Next(); count > 0; --count) fn();
-  }
-
- private:
-  const int64_t *at_, *end_;
 };
 
 enum class BaseKind : int64_t { kInput, kOutput, kScratch, kElement, kCarried, kCarriedNext };
@@ -184,28 +168,6 @@ struct Program {
                                   in.Next(), in.Next(), in.Next()});
     });
     return phase;
-  }
-
-  static ElementwiseProgram ReadElementwise(Reader& in) {
-    ElementwiseProgram p;
-    p.rows = in.Next();
-    p.columns = in.Next();
-    p.registers = static_cast<int32_t>(in.Next());
-    in.ForEach([&] {
-      p.views.push_back({in.Next(), in.Next(), in.Next(), in.Next(), static_cast<Element>(in.Next())});
-    });
-    in.ForEach([&] {
-      const auto r = static_cast<int32_t>(in.Next());
-      p.constants.emplace_back(r, static_cast<uint32_t>(in.Next()));
-    });
-    in.ForEach([&] {
-      const auto op = static_cast<Op>(in.Next());
-      if (op >= Op::kOps) throw std::runtime_error("the program of a loop has an operation that is none");
-      int32_t n[4];
-      for (int32_t& number : n) number = static_cast<int32_t>(in.Next());
-      p.code.push_back({op, n[0], n[1], n[2], n[3]});
-    });
-    return p;
   }
 };
 
