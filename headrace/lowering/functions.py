@@ -96,10 +96,6 @@ class Functions:
         """The graph of a body."""
         return self._plans[attr][index].function.graph
 
-    def body_ops(self, attr: str, index: int = 0) -> Sequence[Operation]:
-        """The operations of a body that run, in order."""
-        return self._plans[attr][index].ops
-
     def unwritten(self, attr: str, handle: Tensor) -> Any:
         """The value of the variable behind a handle of a body, None if some body writes it."""
         key = self._plans[attr][0].order.key(handle)

@@ -101,9 +101,7 @@ class MovedProducts:
         # What the iterations leave behind one another, with the list whose elements it belongs to.
         self._kept: dict[Tensor, tuple[int, DeviceList]] = {}
         self._shapes = functions.shapes
-        found = find_loop_products(
-            self._graph, functions.body_graph("cond"), functions.body_ops("body")
-        )
+        found = _products_of(functions)
         for product in found.inputs:
             self._move_input_product(product, iterations)
         self._move_gradients(found)
@@ -296,6 +294,14 @@ class MovedProducts:
         if not self._fixed[place] or isinstance(value, DeviceList) or value is None:
             return None
         return self._arrays.of(value)
+
+
+def _products_of(functions: Functions) -> LoopProducts:
+    """What `find_loop_products` finds in the body of a loop, looked for once."""
+    plan, condition = functions.body_plan("body"), functions.body_graph("cond")
+    if plan.products is None or plan.products[0] is not condition:
+        plan.products = condition, find_loop_products(plan.function.graph, condition, plan.ops)
+    return plan.products[1]
 
 
 def _rows(weights: Any, part: Part) -> Any:

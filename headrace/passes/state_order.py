@@ -107,6 +107,7 @@ class BodyPlan:
     reads: list[str]
     writes: list[str]
     must_fold: set[Operation] | None = None  # see passes.segments.shape_deciders
+    products: Any = None  # see lowering.loop_products
     deferral: Any = None  # see lowering.deferred_sums
     host_loops: Any = None  # see lowering.host_loops
 
