@@ -22,6 +22,8 @@ SIZES = [
     (333, 257, 481),
     (2, 1000, 6),
 ]
+# Large enough for the kernels that are not oneDNN's, on up to four threads; one block of `inner` and several.
+LARGE = [(1100, 523, 601), (1030, 1041, 2059), (1024, 256, 512)]
 
 
 def operands(batch, rows, inner, columns, transpose_a, transpose_b, seed=0):
@@ -47,6 +49,19 @@ def test_products_of_every_shape_and_transposition():
             want = expected(a, b, *flags)
             assert got.shape == want.shape and got.dtype == np.float32
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * inner)
+
+
+def test_large_products_of_every_transposition():
+    for rows, inner, columns in LARGE:
+        for flags in [(False, False), (True, False), (False, True), (True, True)]:
+            a, b = operands((), rows, inner, columns, *flags)
+            a[(3, 1) if flags[0] else (1, 3)] = np.inf
+            got = np.asarray(matmul.host_dot(a, b, *flags))
+            want = expected(a, b, *flags)
+            assert np.array_equal(np.isfinite(got), np.isfinite(want))
+            assert not np.isfinite(got[1]).any() and np.isfinite(np.delete(got, 1, 0)).all()
+            got, want = np.delete(got, 1, 0), np.delete(want, 1, 0)
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6 * inner**0.5 * 10)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "gemm.h"
 #include "host_pool.h"
 #include "parallel.h"
 
@@ -16,8 +17,16 @@ namespace ffi = xla::ffi;
 constexpr double kFlopsPerChunk = 3e6;
 // More chunks than threads, for where one thread is held up.
 constexpr int64_t kChunksPerThread = 2;
-// The kernels' own block: pieces of these sizes waste nothing.
-constexpr int64_t kRowBlock = 8, kColumnBlock = 48;
+// The blocks of oneDNN's kernels and of ours: pieces of these sizes waste nothing.
+struct Block {
+  int64_t rows, columns;
+};
+constexpr Block kBlock{8, 48}, kGemmBlock{14, 32};
+// Our own kernels are ahead where an operand is transposed or rows are far apart, in pieces in which packing is little
+// beside the products. Each chunk packs for itself, so there are more than threads only where one would take 20 milliseconds.
+constexpr int64_t kGemmRows = 448, kGemmColumns = 256, kGemmInner = 256;
+constexpr int64_t kFarColumns = 1024, kFarInner = 1024;
+constexpr double kFlopsPerGemmChunk = 4e9;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -25,10 +34,23 @@ struct Product {
   int64_t rows, columns, inner;
   bool transpose_a, transpose_b;
 
+  // Whether our own kernels are to compute pieces of this size.
+  bool IsForGemm(int64_t n_rows, int64_t n_columns) const {
+    if (n_rows < kGemmRows || n_columns < kGemmColumns || inner < kGemmInner || !HasGemm()) return false;
+    return transpose_a || transpose_b || (columns >= kFarColumns && inner >= kFarInner);
+  }
+
   // The piece of one product that begins at (row, column).
-  void Compute(const float* a, const float* b, float* out, int64_t row, int64_t column, int64_t n_rows,
+  void Compute(bool by_gemm, const float* a, const float* b, float* out, int64_t row, int64_t column, int64_t n_rows,
                int64_t n_columns) const {
     const int64_t stride_a = transpose_a ? rows : inner, stride_b = transpose_b ? inner : columns;
+    if (by_gemm) {
+      const MatrixView left{a + (transpose_a ? row : row * inner), transpose_a ? 1 : inner, transpose_a ? rows : 1};
+      const MatrixView right{b + (transpose_b ? column * inner : column), transpose_b ? 1 : columns,
+                             transpose_b ? inner : 1};
+      Gemm(n_rows, n_columns, inner, left, right, out + row * columns + column, columns);
+      return;
+    }
     dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', n_rows, n_columns, inner, 1.0f,
                a + (transpose_a ? row : row * inner), stride_a, b + (transpose_b ? column * inner : column), stride_b,
                0.0f, out + row * columns + column, columns);
@@ -40,13 +62,13 @@ struct Cut {
   int64_t rows, columns, down, across;
 };
 
-Cut CutInto(const Product& p, int64_t pieces) {
+Cut CutInto(const Product& p, int64_t pieces, const Block& block) {
   Cut best{p.rows, p.columns, 1, 1};
   double least = -1;
   for (int64_t down = 1; down <= pieces; ++down) {
     const int64_t across = pieces / down;
-    const int64_t rows = CeilDiv(CeilDiv(p.rows, down), kRowBlock) * kRowBlock;
-    const int64_t columns = CeilDiv(CeilDiv(p.columns, across), kColumnBlock) * kColumnBlock;
+    const int64_t rows = CeilDiv(CeilDiv(p.rows, down), block.rows) * block.rows;
+    const int64_t columns = CeilDiv(CeilDiv(p.columns, across), block.columns) * block.columns;
     const Cut cut{rows, columns, CeilDiv(p.rows, rows), CeilDiv(p.columns, columns)};
     // What is read, were each piece to read its operands once; too few pieces leave threads idle.
     const double read = static_cast<double>(cut.across) * p.rows + static_cast<double>(cut.down) * p.columns;
@@ -68,19 +90,23 @@ void Multiply(Pool& pool, const Product& p, int64_t batch, const float* data_a, 
   const int64_t wanted =
       threads == 1 ? 1 : std::clamp<int64_t>(flops / kFlopsPerChunk, 1, threads * kChunksPerThread);
   if (batch >= wanted) {
+    const bool by_gemm = p.IsForGemm(p.rows, p.columns);
     ForEachChunk(pool, wanted, [&](int64_t chunk) {
       for (int64_t i = batch * chunk / wanted; i < batch * (chunk + 1) / wanted; ++i) {
-        p.Compute(data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, 0, 0, p.rows, p.columns);
+        p.Compute(by_gemm, data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, 0, 0, p.rows, p.columns);
       }
     });
     return;
   }
-  const Cut cut = CutInto(p, CeilDiv(wanted, batch));
+  const int64_t few = threads * std::max<int64_t>(flops / (threads * kFlopsPerGemmChunk), 1);
+  Cut cut = CutInto(p, CeilDiv(few, batch), kGemmBlock);
+  const bool by_gemm = p.IsForGemm(cut.rows, cut.columns);
+  if (!by_gemm) cut = CutInto(p, CeilDiv(wanted, batch), kBlock);
   const int64_t pieces = cut.down * cut.across;
   ForEachChunk(pool, batch * pieces, [&](int64_t chunk) {
     const int64_t i = chunk / pieces, piece = chunk % pieces;
     const int64_t row = piece / cut.across * cut.rows, column = piece % cut.across * cut.columns;
-    p.Compute(data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, row, column,
+    p.Compute(by_gemm, data_a + i * size_a, data_b + i * size_b, data_out + i * size_out, row, column,
               std::min(cut.rows, p.rows - row), std::min(cut.columns, p.columns - column));
   });
 }
