@@ -20,6 +20,8 @@ from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.recent import Recent
 from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
 from headrace.lowering.state import Slot, StateView, Version
+from headrace.lowering.together import Readers
+from headrace.native import noted
 from headrace.native.kept import KeptFilters, tracing
 from headrace.passes.fuse_convolutions import NONE, find_chains
 from headrace.passes.mixed_precision import Narrow
@@ -194,7 +196,11 @@ class Island:
             values.update(zip(self.inputs, inputs, strict=True))
             values.update(static_values)
             collector.checks.clear()
-            with checks.collecting(collector), narrowing(self._narrow):
+            with (
+                checks.collecting(collector),
+                narrowing(self._narrow),
+                noted.results() as made,
+            ):
                 parts = (self.ops, values, self._order, state, self._must_fold, self._fed)
                 if self._rematerialize is None:
                     # Whoever wants to see all values gets those inside of chains too.
@@ -207,8 +213,13 @@ class Island:
                     trace_rematerialized(*parts, self._rematerialize)
             if seen is not None:
                 seen.update(values)
-            outputs = tuple(self._output(t, values, state) for t in self.outputs)
             outcome = checks.outcome_of(collector)
+            state.settle(
+                outcome[0] if outcome else None,
+                dict(to.donated),
+                Readers(self.ops, self.outputs, values, made).of,
+            )
+            outputs = tuple(self._output(t, values, state) for t in self.outputs)
             restored: tuple = ()
             if outcome and to.donated:
                 written, restored = guarded(state, outcome[0], to.donated, to.writes)

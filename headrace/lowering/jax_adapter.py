@@ -69,6 +69,35 @@ def _default_place(default_device: Any) -> tuple[Any, list[Any]]:
     return sharding, list(sharding.device_set)
 
 
+def with_results_replaced(
+    function: Callable[..., Sequence[Any]],
+    arguments: Sequence[Any],
+    replace: Callable[[int, Any], Any],
+) -> list[Any]:
+    """The results of `function`, result `i` replaced by `replace(i, result)`, also where other results come of it."""
+    closed = jax.make_jaxpr(function)(*arguments)
+    jaxpr = closed.jaxpr
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arguments], strict=True))
+    places = {out: i for i, out in enumerate(jaxpr.outvars) if isinstance(out, _core.Var)}
+    replaced: dict[int, Any] = {}
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, _core.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        made = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
+        for var, value in zip(
+            eqn.outvars, made if eqn.primitive.multiple_results else [made], strict=True
+        ):
+            if var in places:
+                value = replaced[places[var]] = replace(places[var], value)
+            known[var] = value
+    return [
+        replaced[i] if i in replaced else replace(i, read(out))
+        for i, out in enumerate(jaxpr.outvars)
+    ]
+
+
 def shards_of(array: Any) -> tuple[Any, ...]:
     """The arrays of the devices that make up `array`, in their order; `addressable_shards` takes twenty times as long."""
     return tuple(array._arrays)

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from headrace.native.library import available, kernels
+from headrace.native.noted import note
 
 FORWARD, INPUT_GRADIENT, FILTER_GRADIENT = range(3)
 
@@ -91,8 +92,8 @@ def _apply(
     otherwise: Otherwise,
 ) -> Any:
     if chosen(direction, a, b, shape, geometry):
-        return _native(direction, shape, geometry, a, b)
-    return otherwise() if otherwise else _by_xla(direction, shape, geometry, a, b)
+        return note(_native(direction, shape, geometry, a, b))
+    return note(otherwise() if otherwise else _by_xla(direction, shape, geometry, a, b))
 
 
 def reference(x: Any, w: Any, geometry: Geometry) -> Any:

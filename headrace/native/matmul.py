@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from headrace.native.library import available, half_available, kernels
+from headrace.native.noted import note
 from headrace.native.packed import packed_dot
 
 # Fewer multiplications than this cost about what the call does; a product with a vector waits for memory either way.
@@ -39,18 +40,18 @@ def dot(
     Returns [B..., M, N] of that type.
     """
     if not (_is_worth_it(a, b, transpose_a, transpose_b) and available()):
-        return _xla_dot(a, b, transpose_a, transpose_b)
+        return note(_xla_dot(a, b, transpose_a, transpose_b))
     if a.dtype != np.float32 and not has_kernels_for(a.dtype):
         # Kernels for float32 between two conversions, which is what XLA does too, with slower ones.
         wide = dot(
             a.astype(np.float32), b.astype(np.float32), transpose_a, transpose_b, b_is_invariant
         )
-        return wide.astype(a.dtype)
+        return note(wide.astype(a.dtype))
     if b_is_invariant and not transpose_a:
         product = packed_dot(a, b, bool(transpose_b))
         if product is not None:
-            return product
-    return _native_dot(a, b, bool(transpose_a), bool(transpose_b))
+            return note(product)
+    return note(_native_dot(a, b, bool(transpose_a), bool(transpose_b)))
 
 
 def host_dot(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> Any:

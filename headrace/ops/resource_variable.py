@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -113,7 +115,7 @@ assign_add_variable.shape(_assign_shape)
 @assign_add_variable.host
 @assign_add_variable.lower
 def _assign_add_variable_lower(op, slot, value):
-    slot.write(slot.read() + value)
+    slot.update(op, operator.add, value)
     return ()
 
 
@@ -132,7 +134,7 @@ assign_sub_variable.shape(_assign_shape)
 @assign_sub_variable.host
 @assign_sub_variable.lower
 def _assign_sub_variable_lower(op, slot, value):
-    slot.write(slot.read() - value)
+    slot.update(op, operator.sub, value)
     return ()
 
 

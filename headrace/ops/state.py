@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 
 from headrace.core import errors
@@ -135,7 +137,7 @@ assign_add.shape(_update_shape)
 @assign_add.host
 @assign_add.lower
 def _assign_add_lower(op, ref, value):
-    ref.write(ref.read() + value)
+    ref.update(op, operator.add, value)
     return ref
 
 
@@ -153,7 +155,7 @@ assign_sub.shape(_update_shape)
 @assign_sub.host
 @assign_sub.lower
 def _assign_sub_lower(op, ref, value):
-    ref.write(ref.read() - value)
+    ref.update(op, operator.sub, value)
     return ref
 
 

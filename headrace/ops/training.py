@@ -8,6 +8,7 @@ resources, dense and sparse.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -121,14 +122,20 @@ def _define(
                 raise op.invalid(
                     f"var and {gradient} do not have the same shape{_text(old[0])} {_text(given[gradient])}"
                 )
-            new = _updated(op, update, old, given, gradient)
-            for slot, value in zip(slots, new, strict=True):
-                slot.write(value)
+            slots[0].update(op, partial(_applied, op, update, names, gradient), *given.values(), slots=slots)
         return slots[0] if is_ref else ()
 
     definition.lower(rule)
     definition.host(rule)
     definition.not_differentiable()
+
+
+def _applied(
+    op: Any, update: Callable[..., Any], names: list[str], gradient: str, *values: Any
+) -> list[Any]:
+    """The new values of a variable and its slots, of the old ones and the other inputs."""
+    old = [*values[: len(values) - len(names)]]
+    return _updated(op, update, old, dict(zip(names, values[len(old) :], strict=True)), gradient)
 
 
 def _updated(
