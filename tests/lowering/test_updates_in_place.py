@@ -50,7 +50,7 @@ STEPS = {
 def compiled(session, fed, values):
     """The text of the program of the last step, and how many buffers are donated to it."""
     plan = next(p.step for p in session._prepared.values() if fed in p.step.feeds)
-    (island,) = plan._islands.values()
+    (island,) = plan.programs.islands.values()
     with x64():
         arguments = island.arguments(lambda key, _: plan.resources.cell(key).value, (values,))
         program, _ = island.program([])
