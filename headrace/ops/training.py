@@ -122,7 +122,9 @@ def _define(
                 raise op.invalid(
                     f"var and {gradient} do not have the same shape{_text(old[0])} {_text(given[gradient])}"
                 )
-            slots[0].update(op, partial(_applied, op, update, names, gradient), *given.values(), slots=slots)
+            slots[0].update(
+                op, partial(_applied, op, update, names, gradient), *given.values(), slots=slots
+            )
         return slots[0] if is_ref else ()
 
     definition.lower(rule)
