@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from headrace import native
+from headrace.lowering.jax_adapter import x64
 from headrace.native import Geometry, convolution, finished
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
@@ -52,7 +53,8 @@ def test_it_equals_its_parts(name):
                 "plus": lambda a, b: a + b,
                 "between": lambda a, *b: jnp.clip(a, *bounds),  # noqa: B023
             }[method](want, *given)
-        got = jax.jit(unfinished.finish)()
+        with x64():  # as all programs are
+            got = jax.jit(unfinished.finish)()
         assert got.shape == want.shape and got.dtype == np.float32
         np.testing.assert_allclose(got, want, atol=3e-5 * max(abs(want).max(), 1))
 
