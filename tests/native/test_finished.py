@@ -11,6 +11,13 @@ from headrace.native import Geometry, convolution, finished
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
 
+
+@pytest.fixture(autouse=True)
+def _programs_have_64_bits():
+    with x64():
+        yield
+
+
 SAME = (1, 1)
 # x, w, geometry: whole batches, images in bands of rows, strides and dilations, groups, depthwise, volumes.
 PROBLEMS = {
@@ -53,8 +60,7 @@ def test_it_equals_its_parts(name):
                 "plus": lambda a, b: a + b,
                 "between": lambda a, *b: jnp.clip(a, *bounds),  # noqa: B023
             }[method](want, *given)
-        with x64():  # as all programs are
-            got = jax.jit(unfinished.finish)()
+        got = jax.jit(unfinished.finish)()
         assert got.shape == want.shape and got.dtype == np.float32
         np.testing.assert_allclose(got, want, atol=3e-5 * max(abs(want).max(), 1))
 
