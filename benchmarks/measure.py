@@ -17,7 +17,10 @@ LONG_EVENT = 60.0
 
 @dataclass
 class Plan:
-    """How long and where: `seconds` of a slice, number of `turns`, `samples` of an event; the `core` for all (None: any)."""
+    """How long and where: `seconds` of a slice, number of `turns`, `samples` of an event; the `core` for all (None: any).
+
+    half: in bfloat16 where the contender's automatic mixed precision chooses to.
+    """
 
     pythons: dict
     seconds: float = 0.5
@@ -25,6 +28,7 @@ class Plan:
     samples: int = 3
     core: int | None = None
     tiny: bool = False
+    half: bool = False
 
 
 @dataclass
@@ -56,6 +60,7 @@ class Child:
             "workload": workload.name,
             "contender": contender,
             "tiny": plan.tiny,
+            "half": plan.half,
             "seconds": plan.seconds,
             "core": plan.core,
         }

@@ -36,6 +36,9 @@ def arguments(argv):
     parser.add_argument("--turns", type=int, default=7, help="slices of each contender")
     parser.add_argument("--samples", type=int, default=3, help="of what needs a new process")
     parser.add_argument("--core", type=int, help="pin everything to this core, compare CPU time")
+    parser.add_argument(
+        "--half", action="store_true", help="bfloat16 by each one's automatic mixed precision"
+    )
     parser.add_argument("--tiny", action="store_true", help="small sizes: does it run at all?")
     parser.add_argument("--name", help="of the report; without it nothing is written")
     options = parser.parse_args(argv)
@@ -56,32 +59,43 @@ def main(argv=None):
         for workload in WORKLOADS.values():
             print(f"{workload.name:32} {workload.title}")
         return
-    contenders = options.contenders.split(",")
+    # JAX has no automatic mixed precision.
+    contenders = [c for c in options.contenders.split(",") if c != "jax" or not options.half]
     given = dict(item.split("=", 1) for item in options.python)
     pythons = {contender: interpreter(contender, given) for contender in contenders}
     plan = Plan(
-        pythons, options.seconds, options.turns, options.samples, options.core, options.tiny
+        pythons,
+        options.seconds,
+        options.turns,
+        options.samples,
+        options.core,
+        options.tiny,
+        options.half,
     )
     by_cpu = options.core is not None
     facts = {"date": report.now(), "machine": report.machine(), "load": [os.getloadavg()[0]]}
     measured = {}
     for name in options.workloads or WORKLOADS:
         results = measured[name] = measure(WORKLOADS[name], contenders, plan)
-        _progress(name, results, by_cpu)
+        _progress(name, results, by_cpu, options.half)
         facts["load"][1:] = [os.getloadavg()[0]]
         if options.name:  # anew after each workload: a run that is broken off leaves what it found
             report.write(measured, contenders, by_cpu, facts, options.name)
     print(report.text(measured, contenders, by_cpu, facts))
 
 
-def _progress(name, results, by_cpu):
+# bfloat16 has eight bits.
+HALF_TOLERANCE = 0.05
+
+
+def _progress(name, results, by_cpu, half):
     workload = WORKLOADS[name]
     told = [
         f"{contender} {result.error or report.amount(result.value(by_cpu), workload.unit)}"
         for contender, result in results.items()
     ]
     apart = disagreement(workload, results)
-    if apart is not None and apart > workload.tolerance:
+    if apart is not None and apart > max(workload.tolerance, HALF_TOLERANCE if half else 0):
         told.append(f"FIRST RESULTS {apart:.2%} APART: {[r.first for r in results.values()]}")
     print(f"{name}: {', '.join(told)}", file=sys.stderr, flush=True)
 

@@ -4,6 +4,7 @@ Answers with one line of JSON when the first step is done, then with one for eac
 steps, an empty line the end.
 """
 
+import functools
 import json
 import os
 import resource
@@ -30,6 +31,18 @@ def load(contender):
         framework.disable_v2_behavior()
         framework.logging.set_verbosity(framework.logging.ERROR)
     return framework, builder
+
+
+def in_half(contender, framework, build):
+    """`build` as a builder whose steps compute in bfloat16, where the framework's automatic mixed precision chooses to."""
+    if contender == "torch":
+        autocast = functools.partial(framework.autocast, "cpu", dtype=framework.bfloat16)
+        # Casts of parameters are kept as long as the block is open: one for each step.
+        return lambda *args: autocast()(build(*args))
+    config = framework.ConfigProto()
+    config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+    framework.Session = functools.partial(framework.Session, config=config)
+    return build
 
 
 def version(contender):
@@ -91,7 +104,10 @@ def serve(order, lines, answer):
 
     workload = WORKLOADS[order["workload"]]
     start, cpu = time.perf_counter(), time.process_time()
-    step = workload.builders[builder](framework, workload.size(order["tiny"]))
+    build = workload.builders[builder]
+    if order["half"]:
+        build = in_half(order["contender"], framework, build)
+    step = build(framework, workload.size(order["tiny"]))
     built = time.perf_counter()
     first = step() if step else None
     end = time.perf_counter()

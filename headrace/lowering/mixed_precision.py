@@ -35,6 +35,11 @@ def narrowing(narrow: Narrow | None) -> Iterator[None]:
         _current.narrow = before
 
 
+def is_narrowing() -> bool:
+    """Whether this thread traces in 16 bits what was chosen for it."""
+    return bool(_current.narrow)
+
+
 def narrowed(op: Operation) -> Narrowed | None:
     """How `op` changes, None where it is none of the chosen ones."""
     return _current.narrow.get(op) if _current.narrow else None

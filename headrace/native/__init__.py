@@ -9,7 +9,7 @@ from headrace.native.convolution import Geometry, convolve, filter_gradient, inp
 from headrace.native.empty import empty
 from headrace.native.formulas import fused
 from headrace.native.library import available, without
-from headrace.native.loops import HostLoop, NotCovered, repeat
+from headrace.native.loops import HostLoop, NotCovered, in_one_call, repeat
 from headrace.native.matmul import dot, host_dot
 from headrace.native.random import random_numbers, truncated_numbers
 
@@ -24,6 +24,7 @@ __all__ = [
     "filter_gradient",
     "fused",
     "host_dot",
+    "in_one_call",
     "input_gradient",
     "random_numbers",
     "repeat",

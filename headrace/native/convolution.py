@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 from jax import lax
 
-from headrace.native.library import available, kernels
+from headrace.native.library import available, half_available, kernels
 from headrace.native.noted import note
 
 FORWARD, INPUT_GRADIENT, FILTER_GRADIENT = range(3)
@@ -25,6 +26,9 @@ _LEAST_MULTIPLICATIONS = 1 << 18
 # The kernels compute input gradients for blocks of 16 channels: with few channels and large windows most is for nothing.
 _FEW_CHANNELS, _LARGE_WINDOW = 8, 16
 
+
+# Types of 16 bits: the kernels compute in them, or in float32 between two conversions.
+_HALVES = (ml_dtypes.bfloat16, np.float16)
 
 Otherwise = Callable[[], Any] | None
 
@@ -93,6 +97,11 @@ def _apply(
 ) -> Any:
     if chosen(direction, a, b, shape, geometry):
         return note(_native(direction, shape, geometry, a, b))
+    if a.dtype in _HALVES and b.dtype == a.dtype:
+        # Kernels for float32 between two conversions, which is what XLA does too, with slower ones.
+        wide = a.astype(np.float32), b.astype(np.float32)
+        if chosen(direction, *wide, shape, geometry):
+            return note(_native(direction, shape, geometry, *wide).astype(a.dtype))
     return note(otherwise() if otherwise else _by_xla(direction, shape, geometry, a, b))
 
 
@@ -105,11 +114,11 @@ def chosen(direction: int, a: Any, b: Any, shape: tuple[int, ...], geometry: Geo
     """Whether a kernel here computes the result, of shape `shape`, from the operands of a direction."""
     x, w, y = _images_and_filter(direction, tuple(a.shape), tuple(b.shape), shape)
     return (
-        a.dtype == np.float32
-        and b.dtype == np.float32
+        a.dtype == b.dtype
+        and (a.dtype == np.float32 or (a.dtype == ml_dtypes.bfloat16 and half_available()))
         and _is_worth_it(direction, x, w, y, geometry)
         and available()
-        and has_kernel(direction, x, w, y, geometry)
+        and has_kernel(direction, x, w, y, geometry, a.dtype == ml_dtypes.bfloat16)
     )
 
 
@@ -141,25 +150,35 @@ def _is_worth_it(
 
 @functools.lru_cache(maxsize=4096)
 def has_kernel(
-    direction: int, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], geometry: Geometry
+    direction: int,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    y: tuple[int, ...],
+    geometry: Geometry,
+    half: bool = False,
 ) -> bool:
-    """Whether oneDNN has a kernel, and not only its reference implementation."""
+    """Whether oneDNN has a kernel, and not only its reference implementation. half: for bfloat16, and fast."""
     for k, dilation, pads in zip(w, geometry.dilations, geometry.padding, strict=False):
         # Windows that see nothing but padding: some of its kernels for input gradients are wrong there.
         if max(pads) > (k - 1) * dilation:
             return False
-    numbers = numbers_of(direction, x, w, y, geometry)
+    numbers = numbers_of(direction, x, w, y, geometry, half)
     array = (ctypes.c_int64 * len(numbers))(*numbers)
     return bool(kernels().headrace_has_convolution(len(x) - 2, array))
 
 
 def numbers_of(
-    direction: int, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], geometry: Geometry
+    direction: int,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    y: tuple[int, ...],
+    geometry: Geometry,
+    half: bool = False,
 ) -> list[int]:
     """A convolution as the kernels are told of it."""
     before, after = zip(*geometry.padding, strict=True)
     parts = (x, w, y, geometry.strides, geometry.dilations, before, after)
-    return [direction, geometry.groups, *(n for part in parts for n in part)]
+    return [half, direction, geometry.groups, *(n for part in parts for n in part)]
 
 
 def _by_xla(direction: int, shape: tuple[int, ...], geometry: Geometry, a: Any, b: Any) -> Any:

@@ -106,7 +106,7 @@ class Unfinished:
 def convolve(x: Any, w: Any, geometry: Geometry, otherwise: Otherwise = None) -> Unfinished | None:
     """What `native.convolve` computes of the same arguments; None where no kernel here does it."""
     shape = geometry.output_shape(x.shape, w.shape)
-    if not chosen(FORWARD, x, w, shape, geometry):
+    if x.dtype != np.float32 or not chosen(FORWARD, x, w, shape, geometry):
         return None
     return Unfinished(x, w, shape, geometry)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from headrace.native.convolution import (
@@ -20,7 +21,7 @@ from headrace.native.convolution import (
     has_kernel,
     numbers_of,
 )
-from headrace.native.library import available, kernels
+from headrace.native.library import available, half_available, kernels
 
 Array = np.ndarray
 
@@ -47,7 +48,10 @@ def filter_gradient(
 def _apply(
     direction: int, a: Array, b: Array, shape: tuple[int, ...], geometry: Geometry
 ) -> Array | None:
-    if a.dtype != np.float32 or b.dtype != np.float32 or not available():
+    if a.dtype != b.dtype or not available():
+        return None
+    half = a.dtype == ml_dtypes.bfloat16
+    if a.dtype != np.float32 and not (half and half_available()):
         return None
     # Which of the three arrays are images: the kernels want their channels last.
     images = {FORWARD: (0, 2), INPUT_GRADIENT: (0, 2), FILTER_GRADIENT: (0, 1)}[direction]
@@ -64,15 +68,15 @@ def _apply(
         INPUT_GRADIENT: (shape, b.shape, a.shape),
         FILTER_GRADIENT: (a.shape, shape, b.shape),
     }[direction]
-    if 0 in (*x, *w, *y) or not has_kernel(direction, x, w, y, geometry):
+    if 0 in (*x, *w, *y) or not has_kernel(direction, x, w, y, geometry, half):
         return None
-    a, b, out = np.ascontiguousarray(a), np.ascontiguousarray(b), np.empty(shape, np.float32)
+    a, b, out = np.ascontiguousarray(a), np.ascontiguousarray(b), np.empty(shape, a.dtype)
     operands = {
         FORWARD: (a, b, out),
         INPUT_GRADIENT: (out, b, a),
         FILTER_GRADIENT: (a, out, b),
     }[direction]
-    numbers = numbers_of(direction, x, w, y, geometry)
+    numbers = numbers_of(direction, x, w, y, geometry, half)
     array = (ctypes.c_int64 * len(numbers))(*numbers)
     done = kernels().headrace_host_convolution(len(x) - 2, array, *map(_address, operands))
     if not done:

@@ -11,7 +11,7 @@ from jax import lax
 
 from headrace import native
 from headrace.graph.op_def import Effect, define
-from headrace.lowering import checks, context, loop_body
+from headrace.lowering import checks, context, loop_body, mixed_precision
 from headrace.lowering.calls import declared_shapes, same_types, truth
 from headrace.lowering.deferred_sums import DeferredSums
 from headrace.lowering.host_loops import host_loops
@@ -113,7 +113,7 @@ def _while(op, functions, inputs, fixed, trips, room=None, most=None):
         elif trips is None:
             changing, written, code, buffers = lax.while_loop(goes_on, step, carry)
         else:
-            changing, written, code, buffers = native.repeat(trips, step, carry)
+            changing, written, code, buffers = _repeat(trips, step, carry)
     except TypeError as error:
         raise NotCompilable(op, f"a loop variable changes its type or shape ({error})") from error
     functions.write(written)
@@ -122,6 +122,20 @@ def _while(op, functions, inputs, fixed, trips, room=None, most=None):
     if moved:
         moved.finish(results, buffers)
     return tuple(results)
+
+
+def _repeat(trips, step, carry):
+    """`carry` after so many steps.
+
+    A body that is to compute in 16 bits stays in float32 where the loop is one native call then: XLA would lose more between
+    the products than they gain.
+    """
+    if mixed_precision.is_narrowing():
+        with mixed_precision.narrowing(None):
+            found = native.in_one_call(trips, step, carry)
+        if found is not None:
+            return found
+    return native.repeat(trips, step, carry)
 
 
 def _while_with_lists(op, functions, inputs, fixed):

@@ -141,8 +141,10 @@ def _max_grad_lower(op, x, y, dy, ksize=None, strides=None):
     _check_fits(op, windows, dy, "grad")
     if 0 in windows.places or 0 in windows.sizes:
         return jnp.zeros(windows.sizes, dy.dtype)
-    which = pooling_windows.first_maximum(x, y, windows)
-    return pooling_windows.to_maximum(dy, which, windows)
+    # XLA would round to 16 bits after each of dozens of sums.
+    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    which = pooling_windows.first_maximum(x.astype(wide), y.astype(wide), windows)
+    return pooling_windows.to_maximum(dy.astype(wide), which, windows).astype(dy.dtype)
 
 
 def _max_native(op, x, ksize=None, strides=None):

@@ -1,4 +1,4 @@
-"""Matrix products in 16 bits against NumPy's in float64 and against XLA's own."""
+"""Matrix products and convolutions in 16 bits against NumPy's in float64 and against XLA's own."""
 
 import math
 import os
@@ -13,7 +13,7 @@ import pytest
 
 import headrace as tf
 from headrace import native
-from headrace.native import library, matmul
+from headrace.native import Geometry, convolution, library, matmul
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
 needs_tiles = pytest.mark.skipif(
@@ -128,6 +128,63 @@ def test_products_and_gradients_in_graphs(dtype, tiles, monkeypatch):
     slope = 2 * got.astype(np.float64)
     for gradient, exact in ((dx, slope @ b.astype(float).T), (dy, a.astype(float).T @ slope)):
         np.testing.assert_allclose(gradient.astype(float), exact, rtol=1 / 100, atol=0.5)
+
+
+# (shape of x, shape of w, stride, padding, dilation, groups)
+CONVOLUTIONS = [
+    ((5, 17, 17, 3), (7, 7, 3, 64), 2, 3, 1, 1),
+    ((1, 33, 20, 16), (3, 3, 16, 32), 1, 1, 1, 1),
+    ((4, 28, 28, 32), (3, 3, 8, 64), 1, 1, 1, 4),
+    ((2, 28, 28, 64), (3, 3, 1, 64), 1, 1, 1, 64),
+    ((3, 14, 14, 32), (1, 1, 32, 192), 2, 0, 1, 1),
+    ((4, 20, 20, 24), (3, 3, 24, 40), 1, 2, 2, 1),
+    ((2, 6, 6, 6, 16), (3, 3, 3, 16, 24), 1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_convolutions_in_their_three_directions(tiles, monkeypatch):
+    monkeypatch.setattr(library, "_has_half", library._has_half and tiles)
+    random = np.random.default_rng(3)
+    native_calls = 0
+    for x, w, stride, padding, dilation, groups in CONVOLUTIONS:
+        n = len(x) - 2
+        geometry = Geometry((stride,) * n, ((padding, padding),) * n, (dilation,) * n, groups)
+        y = geometry.output_shape(x, w)
+        values = [random.standard_normal(shape).astype(BFLOAT16) for shape in (x, w, y)]
+        for direction, (a, b, out) in enumerate([(0, 1, 2), (2, 1, 0), (0, 2, 1)]):
+            shape = (x, w, y)[out]
+            known = direction, shape, geometry
+            program = jax.jit(lambda a, b, known=known: convolution._apply(
+                known[0], a, b, *known[1:], None)).lower(values[a], values[b])  # fmt: skip
+            native_calls += program.as_text().count("@headrace_convolution(")
+            got = np.asarray(program.compile()(values[a], values[b]))
+            wide = (values[i].astype(np.float32) for i in (a, b))
+            want = np.asarray(jax.jit(convolution._by_xla, static_argnums=(0, 1, 2))(*known, *wide))
+            assert got.shape == shape and got.dtype == BFLOAT16
+            np.testing.assert_allclose(
+                got.astype(np.float32), want, rtol=1 / 200, atol=1e-3 * abs(want).max()
+            )
+            on_host = native.host._apply(direction, values[a], values[b], shape, geometry)
+            if on_host is not None:
+                np.testing.assert_allclose(
+                    on_host.astype(np.float32), want, rtol=1 / 200, atol=1e-3 * abs(want).max()
+                )
+    assert native_calls >= 16
+
+
+def test_gradients_of_pools_are_summed_in_float32():
+    x = np.random.default_rng(0).standard_normal((2, 9, 9, 3)).astype(BFLOAT16)
+    results = []
+    for dtype in (tf.bfloat16, tf.float32):
+        with tf.Graph().as_default(), tf.Session() as sess:
+            images = tf.cast(tf.placeholder(tf.float32, x.shape), dtype)
+            pooled = tf.nn.max_pool(images, [1, 3, 3, 1], [1, 1, 1, 1], "SAME")
+            gradient = tf.cast(tf.gradients(pooled, images)[0], tf.float32)
+            feeds = {tf.get_default_graph().get_operations()[0].outputs[0]: x.astype(np.float32)}
+            results += [sess.run(gradient, feeds) for _ in range(2)]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
 
 
 PROGRAM = """

@@ -211,6 +211,50 @@ def test_training_reaches_the_same_loss():
     assert losses[1] != losses[0] != losses[2]
 
 
+def test_a_convolutional_net_with_batch_norm_trains_alike():
+    r = np.random.RandomState(0)
+    x = tf.placeholder(tf.float32, [16, 16, 16, 8])
+    y = tf.placeholder(tf.int32, [16])
+    h = x
+    for i, (before, after) in enumerate([(8, 16), (16, 32)]):
+        kernel = weights(f"kernel{i}", 3, 3, before, after)
+        h = tf.nn.conv2d(h, kernel, strides=[1, 1, 1, 1], padding="SAME")
+        scale, shift = tf.Variable(tf.ones([after])), tf.Variable(tf.zeros([after]))
+        h = tf.nn.fused_batch_norm(h, scale, shift)[0]
+        h = tf.nn.max_pool(tf.nn.relu(h), [1, 3, 3, 1], [1, 2, 2, 1], "SAME")
+    logits = tf.matmul(tf.reshape(h, [16, -1]), weights("out", 4 * 4 * 32, 4))
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+    loss = tf.reduce_mean(losses)
+    train = tf.train.MomentumOptimizer(0.03, 0.9).minimize(loss)
+    feeds = {x: r.randn(16, 16, 16, 8), y: r.randint(0, 4, 16)}
+    curves = []
+    for session in tf.Session(), narrow_session("auto_mixed_precision_onednn_bfloat16"):
+        with session as sess:
+            sess.run(tf.global_variables_initializer())
+            curves.append([sess.run([loss, train], feeds)[0] for _ in range(12)])
+    wide, narrow = np.array(curves)
+    assert wide[0] > 1 and wide[-1] < 0.2 * wide[0]
+    np.testing.assert_allclose(narrow, wide, rtol=0.05, atol=0.03)
+    assert (narrow != wide).any()
+
+
+def test_a_recurrent_net_computes_alike():
+    tf.set_random_seed(1)
+    cell = tf.nn.rnn_cell.BasicLSTMCell(64)
+    x = tf.placeholder(tf.float32, [8, 12, 64])
+    outputs, _ = tf.nn.dynamic_rnn(cell, x, dtype=tf.float32)
+    loss = tf.reduce_mean(tf.square(outputs))
+    slope = tf.gradients(loss, tf.trainable_variables()[0])[0] * 1000
+    feeds = {x: np.random.RandomState(0).randn(8, 12, 64)}
+    results = []
+    for session in tf.Session(), narrow_session("auto_mixed_precision_onednn_bfloat16"):
+        with session as sess:
+            sess.run(tf.global_variables_initializer())
+            results.append([sess.run([loss, slope], feeds) for _ in range(2)][-1])
+    for wide, narrow in zip(*results, strict=True):
+        np.testing.assert_allclose(narrow, wide, rtol=0.05, atol=0.02 * np.abs(wide).max())
+
+
 # ---- loss scales
 
 SCALES = {

@@ -2,6 +2,6 @@
 
 from headrace.native.loops.body import NotCovered
 from headrace.native.loops.host import HostLoop
-from headrace.native.loops.repeat import repeat
+from headrace.native.loops.repeat import in_one_call, repeat
 
-__all__ = ["HostLoop", "NotCovered", "repeat"]
+__all__ = ["HostLoop", "NotCovered", "in_one_call", "repeat"]

@@ -28,6 +28,12 @@ def repeat(trips: int, step: Callable[[Any], Any], carry: Any) -> Any:
 
     Raises TypeError: it gives others.
     """
+    found = in_one_call(trips, step, carry)
+    return lax.fori_loop(0, trips, lambda _, c: step(c), carry) if found is None else found
+
+
+def in_one_call(trips: int, step: Callable[[Any], Any], carry: Any) -> Any:
+    """As `repeat`; None where XLA had better run the loop."""
     if available() and trips > 0:
         leaves, tree = jax.tree.flatten(carry)
         closed, after = jax.make_jaxpr(
@@ -37,7 +43,7 @@ def repeat(trips: int, step: Callable[[Any], Any], carry: Any) -> Any:
             results = _run(trips, closed, leaves)
             if results is not None:
                 return tree.unflatten(results)
-    return lax.fori_loop(0, trips, lambda _, c: step(c), carry)
+    return None
 
 
 def _run(trips: int, closed: Any, leaves: list[Any]) -> list[Any] | None:

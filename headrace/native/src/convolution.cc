@@ -1,4 +1,5 @@
-// Convolutions in float32 with the channels last, and the gradients of their inputs and filters.
+// Convolutions with the channels last, and the gradients of their inputs and filters: in float32, or in bfloat16 with sums
+// in float32.
 //
 // The operands stay as XLA has them, [batch, places..., channels]; filters, [places..., channels / groups, features], are
 // rearranged into the form that oneDNN's kernels ask for. The batch is cut into pieces, each computed by one thread; where
@@ -29,7 +30,7 @@ using Dims = memory::dims;
 enum Direction : int64_t { kForward = 0, kInputGradient = 1, kFilterGradient = 2 };
 
 // A piece must be worth waking a thread for.
-constexpr double kFlopsPerPiece = 2e6;
+constexpr double kFlopsPerPiece = 2e6, kHalfFlopsPerPiece = 2e7;
 constexpr int64_t kPiecesPerThread = 2;
 // So much of the output of a piece is in the cache still when the piece is done.
 constexpr int64_t kFinishedBytes = 1 << 20;
@@ -41,6 +42,11 @@ struct Problem {
   Dims x, w, y;  // [batch, places..., channels], [places..., channels / groups, features], as x
   Dims strides, dilations, pads_before, pads_after;
   bool finished = false;  // whether something follows in the same call
+  memory::data_type type = memory::data_type::f32;
+
+  int64_t Bytes() const { return static_cast<int64_t>(memory::data_type_size(type)); }
+  // Gradients of filters are summed over pieces before they are rounded.
+  memory::data_type KernelFilterType() const { return direction == kFilterGradient ? memory::data_type::f32 : type; }
 
   size_t spatial() const { return x.size() - 2; }
 
@@ -51,7 +57,7 @@ struct Problem {
   }
 
   Dims Key(int64_t threads) const {
-    Dims key{direction, groups, threads, finished};
+    Dims key{direction, groups, threads, finished, static_cast<int64_t>(type)};
     for (const Dims* part : {&x, &w, &y, &strides, &dilations, &pads_before, &pads_after}) {
       key.insert(key.end(), part->begin(), part->end());
     }
@@ -59,10 +65,8 @@ struct Problem {
   }
 };
 
-memory::desc DescribeArray(const Dims& dims, const Dims& strides) { return {dims, memory::data_type::f32, strides}; }
-
 // An image tensor whose rows may be part of larger images: `whole` is the shape that decides where elements lie.
-memory::desc DescribeImages(const Dims& dims, const Dims& whole) {
+memory::desc DescribeImages(memory::data_type type, const Dims& dims, const Dims& whole) {
   Dims logical{dims[0], dims.back()}, strides(dims.size());
   logical.insert(logical.end(), dims.begin() + 1, dims.end() - 1);
   int64_t step = whole.back();
@@ -72,7 +76,7 @@ memory::desc DescribeImages(const Dims& dims, const Dims& whole) {
     step *= whole[i];
   }
   strides[0] = step;
-  return DescribeArray(logical, strides);
+  return {logical, type, strides};
 }
 
 Dims FilterDims(const Problem& p) {
@@ -99,7 +103,7 @@ memory::desc DescribeFilter(const Problem& p) {
     step *= p.w[i];
   }
   strides.insert(strides.end(), spatial.begin(), spatial.end());
-  return DescribeArray(FilterDims(p), strides);
+  return {FilterDims(p), p.type, strides};
 }
 
 // A kernel for pieces of one shape.
@@ -121,10 +125,19 @@ struct Plan {
   Rearrangement rearrangement;  // from the one to the other, whichever way the direction needs
 };
 
+// In any arrangement that the kernel likes.
+memory::desc AnyFilter(const Problem& p) {
+  return {FilterDims(p), p.KernelFilterType(), memory::format_tag::any};
+}
+
 template <typename Descriptor>
-const Descriptor& Checked(const Descriptor& pd) {
-  if (std::string(pd.impl_info_str()).find("ref") != std::string::npos) {
-    throw std::runtime_error("only the reference implementation");
+const Descriptor& Checked(const Problem& p, const Descriptor& pd) {
+  const std::string kernel = pd.impl_info_str();
+  const auto is = [&](const char* what) { return kernel.find(what) != std::string::npos; };
+  if (is("ref")) throw std::runtime_error("only the reference implementation");
+  // Kernels for bfloat16 that do not multiply tiles are slower than those for float32, where they do not wait for memory.
+  if (p.type == memory::data_type::bf16 && !is("amx") && !is("dw")) {
+    throw std::runtime_error("no kernel that is faster than that for float32");
   }
   return pd;
 }
@@ -144,19 +157,19 @@ auto Describe(const Problem& p, const memory::desc& x, const memory::desc& y, co
   if (p.direction == kForward) {
     dnnl::convolution_forward::primitive_desc pd(Engine(), dnnl::prop_kind::forward_training, algorithm, x, filter,
                                                  memory::desc(), y, p.strides, dilations, before, after, attr);
-    return use(Checked(pd), pd.weights_desc());
+    return use(Checked(p, pd), pd.weights_desc());
   }
-  const memory::desc any_filter(FilterDims(p), memory::data_type::f32, memory::format_tag::any);
+  const memory::desc any_filter(FilterDims(p), p.type, memory::format_tag::any);
   dnnl::convolution_forward::primitive_desc hint(Engine(), dnnl::prop_kind::forward_training, algorithm, x, any_filter,
                                                  memory::desc(), y, p.strides, dilations, before, after, attr);
   if (p.direction == kInputGradient) {
     dnnl::convolution_backward_data::primitive_desc pd(Engine(), algorithm, x, filter, y, p.strides, dilations, before,
                                                        after, hint, attr);
-    return use(Checked(pd), pd.weights_desc());
+    return use(Checked(p, pd), pd.weights_desc());
   }
   dnnl::convolution_backward_weights::primitive_desc pd(Engine(), algorithm, x, filter, memory::desc(), y, p.strides,
                                                         dilations, before, after, hint, attr);
-  return use(Checked(pd), pd.diff_weights_desc());
+  return use(Checked(p, pd), pd.diff_weights_desc());
 }
 
 int64_t Elements(const Dims& dims) {
@@ -187,10 +200,8 @@ class Planner {
       x[0] = y[0] = count;
       x[1] = end - begin;
       y[1] = rows;
-      const memory::desc filter = plan_.kernels.empty()
-                                      ? memory::desc(FilterDims(p_), memory::data_type::f32, memory::format_tag::any)
-                                      : plan_.rearranged;
-      const memory::desc images_x = DescribeImages(x, p_.x), images_y = DescribeImages(y, p_.y);
+      const memory::desc filter = plan_.kernels.empty() ? AnyFilter(p_) : plan_.rearranged;
+      const memory::desc images_x = DescribeImages(p_.type, x, p_.x), images_y = DescribeImages(p_.type, y, p_.y);
       plan_.kernels.push_back(
           Describe(p_, images_x, images_y, filter, before, after, [&](const auto& pd, const memory::desc& arranged) {
             return Kernel{dnnl::primitive(pd), images_x, arranged, images_y, pd.scratchpad_desc()};
@@ -234,8 +245,8 @@ void MakePieces(const Problem& p, int64_t wanted, bool in_bands, Plan& plan) {
 void MakePieces(const Problem& p, int64_t threads, Plan& plan) {
   // Each piece of a filter's gradient is a filter to be added up.
   const int64_t most = threads == 1 ? 1 : threads * (p.direction == kFilterGradient ? 1 : kPiecesPerThread);
-  const int64_t for_threads = std::clamp<int64_t>(p.Flops() / kFlopsPerPiece, 1, most);
-  const int64_t for_cache = p.finished ? Elements(p.y) * 4 / kFinishedBytes : 1;
+  const int64_t for_threads = std::clamp<int64_t>(p.Flops() / (p.Bytes() == 2 ? kHalfFlopsPerPiece : kFlopsPerPiece), 1, most);
+  const int64_t for_cache = p.finished ? Elements(p.y) * p.Bytes() / kFinishedBytes : 1;
   const int64_t wanted = std::max(for_threads, for_cache);
   const bool in_bands = p.direction != kInputGradient && (p.x[0] < threads || wanted == for_cache);
   for (int64_t pieces : {wanted, for_threads, int64_t{1}}) {
@@ -292,7 +303,7 @@ std::shared_ptr<const Plan> PlanOf(const Problem& p, int64_t threads) {
   return plan;
 }
 
-void RunKernel(const Kernel& kernel, int64_t direction, float* x, float* filter, float* y) {
+void RunKernel(const Kernel& kernel, int64_t direction, char* x, char* filter, char* y) {
   Workspace scratch(kernel.scratch.get_size());
   const memory data_x(kernel.x, Engine(), x), data_filter(kernel.filter, Engine(), filter), data_y(kernel.y, Engine(), y);
   const memory data_scratch(kernel.scratch, Engine(), scratch.data());
@@ -318,15 +329,15 @@ void RunKernel(const Kernel& kernel, int64_t direction, float* x, float* filter,
 // Runs the pieces; `filter_of(i)` is where piece i has its filter, `finish` what follows, if anything does. Exceptions
 // must not leave a thread of the pool.
 template <typename Pool, typename FilterOf>
-void RunPieces(Pool& pool, const Plan& plan, const Problem& p, float* x, float* y, const FilterOf& filter_of,
+void RunPieces(Pool& pool, const Plan& plan, const Problem& p, char* x, char* y, const FilterOf& filter_of,
                const Finish* finish = nullptr) {
   std::atomic<bool> failed{false};
   ForEachChunk(pool, plan.pieces.size(), [&](int64_t i) {
     const Piece& piece = plan.pieces[i];
     try {
-      float* part = y + piece.offset_y;
-      RunKernel(plan.kernels[piece.kernel], p.direction, x + piece.offset_x, filter_of(i), part);
-      if (finish) finish->Apply(part, piece.offset_y, piece.places, p.y.back());
+      char* part = y + p.Bytes() * piece.offset_y;
+      RunKernel(plan.kernels[piece.kernel], p.direction, x + p.Bytes() * piece.offset_x, filter_of(i), part);
+      if (finish) finish->Apply(reinterpret_cast<float*>(part), piece.offset_y, piece.places, p.y.back());
     } catch (const std::exception&) {
       failed = true;
     }
@@ -336,7 +347,7 @@ void RunPieces(Pool& pool, const Plan& plan, const Problem& p, float* x, float* 
 
 // finish: what follows, if anything does. number: that of the filter, if its arrangement may be kept.
 template <typename Pool>
-void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finish* finish = nullptr,
+void Run(Pool& pool, const Problem& p, char* x, char* w, char* y, const Finish* finish = nullptr,
          int64_t number = 0) {
   const auto plan = PlanOf(p, Threads(pool));
   const size_t size = plan->rearranged.get_size();
@@ -347,7 +358,7 @@ void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finis
       kept = KeptFilter(number, plan->rearranged, [&](void* made) { plan->rearrangement.Run(w, made); });
     }
     Workspace rearranged(rearranges && !kept ? size : 0);
-    float* filter = rearranges ? static_cast<float*>(kept ? kept.get() : rearranged.data()) : w;
+    char* filter = rearranges ? static_cast<char*>(kept ? kept.get() : rearranged.data()) : w;
     if (rearranges && !kept) plan->rearrangement.Run(w, filter);
     return RunPieces(pool, *plan, p, x, y, [&](int64_t) { return filter; }, finish);
   }
@@ -358,7 +369,7 @@ void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finis
   char* memory_of_parts = static_cast<char*>(parts.data());
   const auto part = [&](int64_t i) {
     if (!rearranges && i == 0) return w;
-    return reinterpret_cast<float*>(memory_of_parts + padded * (rearranges ? i : i - 1));
+    return memory_of_parts + padded * (rearranges ? i : i - 1);
   };
   RunPieces(pool, *plan, p, x, y, part);
   if (pieces > 1) {
@@ -366,9 +377,9 @@ void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finis
     const int64_t count = size / sizeof(float);
     ForEachChunk(pool, (count + kStretch - 1) / kStretch, [&](int64_t chunk) {
       const int64_t begin = chunk * kStretch, end = std::min(count, begin + kStretch);
-      float* sum = part(0);
+      float* sum = reinterpret_cast<float*>(part(0));
       for (int64_t i = 1; i < pieces; ++i) {
-        const float* term = part(i);
+        const float* term = reinterpret_cast<float*>(part(i));
         for (int64_t j = begin; j < end; ++j) sum[j] += term[j];
       }
     });
@@ -378,15 +389,20 @@ void Run(Pool& pool, const Problem& p, float* x, float* w, float* y, const Finis
 
 Dims ToDims(ffi::Span<const int64_t> values) { return Dims(values.begin(), values.end()); }
 
-ffi::Error Convolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F32> b,
-                       ffi::ResultBuffer<ffi::F32> out, int64_t direction, int64_t groups,
-                       ffi::Span<const int64_t> strides, ffi::Span<const int64_t> dilations,
-                       ffi::Span<const int64_t> pads_before, ffi::Span<const int64_t> pads_after) {
+ffi::Error Convolution(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::Result<ffi::AnyBuffer> out,
+                       int64_t direction, int64_t groups, ffi::Span<const int64_t> strides,
+                       ffi::Span<const int64_t> dilations, ffi::Span<const int64_t> pads_before,
+                       ffi::Span<const int64_t> pads_after) {
+  const auto type = a.element_type();
+  if ((type != ffi::F32 && type != ffi::BF16) || b.element_type() != type || out->element_type() != type) {
+    return ffi::Error::InvalidArgument("headrace_convolution: operands of another type");
+  }
   Problem p{direction, groups, {}, {}, {}, ToDims(strides), ToDims(dilations), ToDims(pads_before), ToDims(pads_after)};
-  float *x, *w, *y;
+  if (type == ffi::BF16) p.type = memory::data_type::bf16;
+  char *x, *w, *y;
   const auto take = [](auto& buffer, Dims& dims) {
     dims = ToDims(buffer.dimensions());
-    return buffer.typed_data();
+    return static_cast<char*>(buffer.untyped_data());
   };
   // (x, w) -> y; (y, w) -> x; (x, y) -> w
   switch (direction) {
@@ -428,8 +444,8 @@ ffi::Error FinishedConvolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ff
   const auto given = [](auto& buffer) { return buffer.element_count() ? buffer.typed_data() : nullptr; };
   const Finish finish{given(scale), given(shift), given(residual), lowest, highest};
   try {
-    Run(pool, p, x.typed_data(), w.typed_data(), out->typed_data(), &finish,
-        place < 0 ? 0 : numbers.typed_data()[place]);
+    Run(pool, p, static_cast<char*>(x.untyped_data()), static_cast<char*>(w.untyped_data()),
+        static_cast<char*>(out->untyped_data()), &finish, place < 0 ? 0 : numbers.typed_data()[place]);
   } catch (const std::exception& error) {
     return ffi::Error::Internal(std::string("headrace_finished_convolution: ") + error.what());
   }
@@ -460,9 +476,9 @@ HEADRACE_HANDLER(headrace_finished_convolution, FinishedConvolution,
 HEADRACE_HANDLER(headrace_convolution, Convolution,
                  ffi::Ffi::Bind()
                      .Ctx<ffi::ThreadPool>()
-                     .Arg<ffi::Buffer<ffi::F32>>()
-                     .Arg<ffi::Buffer<ffi::F32>>()
-                     .Ret<ffi::Buffer<ffi::F32>>()
+                     .Arg<ffi::AnyBuffer>()
+                     .Arg<ffi::AnyBuffer>()
+                     .Ret<ffi::AnyBuffer>()
                      .Attr<int64_t>("direction")
                      .Attr<int64_t>("groups")
                      .Attr<ffi::Span<const int64_t>>("strides")
@@ -470,7 +486,7 @@ HEADRACE_HANDLER(headrace_convolution, Convolution,
                      .Attr<ffi::Span<const int64_t>>("pads_before")
                      .Attr<ffi::Span<const int64_t>>("pads_after"));
 
-// What Python says of a convolution: direction, groups, then with n places x (n + 2), w (n + 2), y (n + 2), strides,
+// What Python says of a convolution: whether it is of bfloat16, direction, groups, then with n places x (n + 2), w (n + 2), y (n + 2), strides,
 // dilations, pads before, pads after (n each).
 static Problem FromNumbers(int64_t n, const int64_t* numbers) {
   const auto take = [&numbers](int64_t count) {
@@ -478,8 +494,11 @@ static Problem FromNumbers(int64_t n, const int64_t* numbers) {
     numbers += count;
     return dims;
   };
+  const bool half = *numbers++ != 0;
   const int64_t direction = *numbers++, groups = *numbers++;
-  return {direction, groups, take(n + 2), take(n + 2), take(n + 2), take(n), take(n), take(n), take(n)};
+  Problem p{direction, groups, take(n + 2), take(n + 2), take(n + 2), take(n), take(n), take(n), take(n)};
+  if (half) p.type = memory::data_type::bf16;
+  return p;
 }
 
 // Whether there are kernels for a convolution, asked while a program is made.
@@ -487,9 +506,8 @@ extern "C" __attribute__((visibility("default"))) int headrace_has_convolution(i
   const Problem p = FromNumbers(n, numbers);
   try {
     OneThread one;
-    const memory::desc any(FilterDims(p), memory::data_type::f32, memory::format_tag::any);
-    Describe(p, DescribeImages(p.x, p.x), DescribeImages(p.y, p.y), any, p.pads_before[0], p.pads_after[0],
-             [](const auto&, const memory::desc&) { return true; });
+    Describe(p, DescribeImages(p.type, p.x, p.x), DescribeImages(p.type, p.y, p.y), AnyFilter(p), p.pads_before[0],
+             p.pads_after[0], [](const auto&, const memory::desc&) { return true; });
   } catch (const std::exception&) {
     return 0;
   }
@@ -498,7 +516,7 @@ extern "C" __attribute__((visibility("default"))) int headrace_has_convolution(i
 
 // A convolution of arrays that no program of XLA has to do with; 0 where there is no kernel for it.
 extern "C" __attribute__((visibility("default"))) int headrace_host_convolution(int64_t n, const int64_t* numbers,
-                                                                                float* x, float* w, float* y) {
+                                                                                char* x, char* w, char* y) {
   try {
     Run(HostPool::Get(), FromNumbers(n, numbers), x, w, y);
   } catch (const std::exception&) {

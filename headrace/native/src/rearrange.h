@@ -3,22 +3,11 @@
 #ifndef HEADRACE_NATIVE_REARRANGE_H_
 #define HEADRACE_NATIVE_REARRANGE_H_
 
-#include <dnnl.hpp>
-
+#include "onednn.h"
 #include "parallel.h"
 #include "workspace.h"
 
 namespace headrace {
-
-inline const dnnl::engine& Engine() {
-  static const dnnl::engine* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return *engine;
-}
-
-inline dnnl::stream& Stream() {
-  thread_local dnnl::stream stream(Engine());
-  return stream;
-}
 
 // By the calling thread: shared between threads it is faster in some processes, and slows down training in others.
 class Rearrangement {
