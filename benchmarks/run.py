@@ -6,6 +6,7 @@
 
 Contenders take turns slice by slice, in processes of their own; medians are compared. Virtual environments for them are made
 in benchmarks/environments when no Python is named. On a busy machine use --core: everything on one core, and CPU time counts.
+With --half each computes in bfloat16 what its automatic mixed precision chooses (not JAX, which has none).
 A report goes to benchmarks/results: JSON, a table, a picture.
 """
 
