@@ -97,7 +97,13 @@ def test_an_event_may_begin_with_the_imports(monkeypatch):
     seconds = {}
     for name in ("first_steps_mlp", "first_step_mlp_cold"):
         answers = []
-        order = {"workload": name, "contender": "headrace", "tiny": True, "core": None}
+        order = {
+            "workload": name,
+            "contender": "headrace",
+            "tiny": True,
+            "half": False,
+            "core": None,
+        }
         serve.serve(order, [], answers.append)
         seconds[name] = answers[0]["value"] - answers[0]["first_step"] - answers[0]["build"]
     assert seconds["first_steps_mlp"] == pytest.approx(0.2, abs=0.05)

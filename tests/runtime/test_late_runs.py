@@ -343,7 +343,7 @@ def test_two_sessions_do_not_wait_for_each_other(always):
     x, v, add = adding()
     fed, gate = full(1), threading.Event()
     with started(add, {x: fed}) as one, started(add, {x: fed}) as other:
-        one.run(v)
+        one.run(v), other.run(v)  # nothing is under way: there is room for one in the process
         hold(one, add, gate)
         one.run(add, {x: fed})
         before = len(always)
