@@ -19,7 +19,7 @@ from headrace.lowering.functions import Functions, Runner
 from headrace.lowering.mixed_precision import narrow_arguments, narrowed, widened
 from headrace.lowering.not_compilable import NotCompilable
 from headrace.lowering.state import Slot, StateView
-from headrace.passes.fuse_convolutions import NONE, Chain
+from headrace.passes.fuse_convolutions import Chain
 from headrace.passes.state_order import (
     StateOrder,
     flat_arguments,
@@ -182,14 +182,17 @@ def trace(
     fed: frozenset[Tensor],
 ) -> None:
     """Applies the JAX rules of `ops` to `values` (tracers, and NumPy arrays where a value is static)."""
-    chains = fused.chains()
+    together = fused.fusions()
     for op in ops:
-        if op in chains.inside:
-            continue  # with the last one of its chain
-        if op in chains.ending:
-            chain = chains.ending[op]
-            rest = chain.ops[_trace_chain(chain, values, order, state) :]
-            with fused.fusing(NONE):
+        if op in together.inside:
+            continue  # with the last one of its chain, or its sum
+        if op in together.chains or op in together.sums:
+            if op in together.chains:
+                chain = together.chains[op]
+                rest = chain.ops[_trace_chain(chain, values, order, state) :]
+            else:
+                rest = _trace_sum(op, together.sums[op], values, order, state)
+            with fused.fusing(fused.NOTHING):
                 trace(rest, values, order, state, must_fold, fed)
             continue
         if op._definition.effects & Effect.HANDLE and not op._definition.host_only:
@@ -224,6 +227,23 @@ def _trace_chain(chain: Chain, values: Values, order: StateOrder, state: StateVi
     count, result = found
     values[chain.ops[count - 1]._outputs[0]] = result
     return count
+
+
+def _trace_sum(
+    op: Operation,
+    products: Sequence[Operation],
+    values: Values,
+    order: StateOrder,
+    state: StateView,
+) -> Sequence[Operation]:
+    """Traces an addition of products as one product; returns what is still to be traced: all of it where that cannot be."""
+    inside = {product._outputs[0] for product in products}
+    others = [values[t] for t in op._inputs if t not in inside]
+    found = fused.joined(op, products, lambda p: arguments_of(p, values, order, state), others)
+    if found is None:
+        return (*products, op)
+    values[op._outputs[0]] = found
+    return ()
 
 
 def lowered(op: Operation, arguments: list[Any]) -> Any:

@@ -1,39 +1,72 @@
-"""Chains of operations that are traced as one call (see `passes.fuse_convolutions`)."""
+"""Operations that are traced together: chains as one call (`passes.fuse_convolutions`), sums of products as one product
+(`passes.join_products`).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from headrace import native
 from headrace.graph.operation import Operation
+from headrace.graph.tensor import Tensor
 from headrace.lowering.mixed_precision import narrowed
-from headrace.passes.fuse_convolutions import NONE, Chain, Chains
+from headrace.passes.fuse_convolutions import Chain, find_chains
+from headrace.passes.join_products import find_sums
+
+
+@dataclass(frozen=True, slots=True)
+class Fusions:
+    """What of some operations is traced together.
+
+    chains: by their last operation.  sums: additions, each with the products that it adds.  inside: all operations that are
+    traced together with one of these.
+    """
+
+    chains: Mapping[Operation, Chain]
+    sums: Mapping[Operation, Sequence[Operation]]
+    inside: Set[Operation]
+
+
+NOTHING = Fusions({}, {}, frozenset())
+
+
+def find_fusions(
+    ops: Sequence[Operation], wanted: Set[Tensor], fed: Set[Tensor] = frozenset()
+) -> Fusions:
+    """What of `ops` can be traced together. wanted: tensors that others see. fed: tensors that are given."""
+    chains, sums = find_chains(ops, wanted, fed), find_sums(ops, wanted, fed)
+    return Fusions(chains.ending, sums, chains.inside.union(*sums.values()))
 
 
 class _Current(threading.local):
-    chains: Chains = NONE
+    fusions: Fusions = NOTHING
 
 
 _current = _Current()
 
 
 @contextlib.contextmanager
-def fusing(chains: Chains) -> Iterator[None]:
-    """A block in which this thread traces these chains as one call each, where that can be."""
-    before, _current.chains = _current.chains, chains
+def fusing(fusions: Fusions) -> Iterator[None]:
+    """A block in which this thread traces these together, where that can be."""
+    before, _current.fusions = _current.fusions, fusions
     try:
         yield
     finally:
-        _current.chains = before
+        _current.fusions = before
 
 
-def chains() -> Chains:
-    """The chains of the block that this thread is in."""
-    return _current.chains
+def fusions() -> Fusions:
+    """What is traced together in the block that this thread is in."""
+    return _current.fusions
 
 
 def traced(
@@ -60,6 +93,34 @@ def traced(
         unfinished, count = longer, count + 1
     with jax.named_scope(";".join(map(scope_of, chain.ops[:count]))):
         return count, unfinished.finish()
+
+
+def joined(
+    op: Operation,
+    products: Sequence[Operation],
+    arguments_of: Callable[[Operation], list[Any]],
+    others: Sequence[Any],
+) -> Any:
+    """What the addition `op` of `products` and `others` gives, computed as one product; None where that is more work.
+
+    arguments_of: gives what the rule of an operation gets.
+    """
+    if any(narrowed(one) is not None for one in (op, *products)):
+        return None
+    lefts, rights = zip(*map(arguments_of, products), strict=True)
+    shapes = {(a.shape[1:], b.shape[1:]) for a, b in zip(lefts, rights, strict=True)}
+    if len(shapes) > 1 or any(
+        a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[0]
+        for a, b in zip(lefts, rights, strict=True)
+    ):
+        return None  # the products themselves tell what does not fit
+    rows, sides = sum(a.shape[0] for a in lefts), (lefts[0].shape[1], rights[0].shape[1])
+    # To put the operands one behind the other takes memory too: less than to write and read all products.
+    if rows * sum(sides) > len(products) * math.prod(sides):
+        return None
+    with jax.named_scope(";".join(map(scope_of, (*products, op)))):
+        product = native.dot(jnp.concatenate(lefts), jnp.concatenate(rights), transpose_a=True)
+        return reduce(jnp.add, others, product)
 
 
 def scope_of(op: Operation) -> str:

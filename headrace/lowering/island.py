@@ -15,7 +15,7 @@ from headrace.graph.tensor import Tensor
 from headrace.lowering import checks
 from headrace.lowering.bundled import Arrangement, Misfit, StateBundle, arrange, results_of
 from headrace.lowering.evaluate import Values, trace
-from headrace.lowering.fused import fusing
+from headrace.lowering.fused import NOTHING, find_fusions, fusing
 from headrace.lowering.mixed_precision import narrowing
 from headrace.lowering.recent import Recent
 from headrace.lowering.rematerialize import Rematerialize, trace_rematerialized
@@ -23,7 +23,6 @@ from headrace.lowering.state import Slot, StateView, Version
 from headrace.lowering.together import Readers
 from headrace.native import noted
 from headrace.native.kept import KeptFilters, tracing
-from headrace.passes.fuse_convolutions import NONE, find_chains
 from headrace.passes.mixed_precision import Narrow
 from headrace.passes.state_order import StateOrder
 
@@ -92,8 +91,8 @@ class Island:
         self._large = tuple(t for t, _ in large)
         self.constants: tuple[Any, ...] = tuple(a for _, a in large)
         self._donate = donate
-        self._chains = find_chains(ops, set(outputs), fed)
-        self._filters = KeptFilters() if self._chains.ending else None
+        self._fusions = find_fusions(ops, set(outputs), fed)
+        self._filters = KeptFilters() if self._fusions.chains else None
         self._programs: Recent[tuple[Any, checks.Collector]] = Recent(_MAX_PROGRAMS)
 
     def forget_programs(self) -> None:
@@ -203,9 +202,9 @@ class Island:
             ):
                 parts = (self.ops, values, self._order, state, self._must_fold, self._fed)
                 if self._rematerialize is None:
-                    # Whoever wants to see all values gets those inside of chains too.
+                    # Whoever wants to see all values gets those inside too.
                     with (
-                        fusing(self._chains if seen is None else NONE),
+                        fusing(self._fusions if seen is None else NOTHING),
                         tracing(self._filters, (*kept, *constants), filters),
                     ):
                         trace(*parts)

@@ -6,8 +6,8 @@ import pytest
 import headrace as tf
 from headrace import native
 from headrace.lowering import island
+from headrace.lowering.fused import NOTHING
 from headrace.native import finished
-from headrace.passes.fuse_convolutions import NONE
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels are not built here")
 
@@ -132,7 +132,7 @@ def compare(build, monkeypatch, calls):
     for fuses in (True, False):
         with tf.Graph().as_default(), monkeypatch.context() as patch:
             if not fuses:
-                patch.setattr(island, "find_chains", lambda *_: NONE)
+                patch.setattr(island, "find_fusions", lambda *_: NOTHING)
             x = tf.placeholder(tf.float32, [None, 12, 12, C])
             fetches = build(np.random.default_rng(0), x)
             before = len(calls)
