@@ -104,3 +104,17 @@ def test_what_does_not_fit_is_told_of_the_product():
             session.run(total, {x: np.ones([8, 24]), y: np.ones([8, 40]), **feeds})
         with pytest.raises(errors.InvalidArgumentError, match="bad"):
             session.run(total, {x: np.ones([7, 24]), y: np.ones([9, 40]), **feeds})
+
+
+def test_a_trace_names_the_products_that_were_joined():
+    total = tf.add_n([product(), product()], name="sum")
+    feeds = {t: np.ones(t.shape, np.float32) for t in inputs(total)}
+    names = {total.op.name, *(t.op.name for t in total.op.inputs)}
+    metadata = tf.RunMetadata()
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    with tf.Session() as session:
+        for _ in range(6):
+            session.run(total, feeds)
+        session.run(total, feeds, options=options, run_metadata=metadata)
+    stats = metadata.step_stats.dev_stats
+    assert names <= {node.node_name for device in stats for node in device.node_stats}
